@@ -1,0 +1,1 @@
+"""Kernel of hastack: standard library only, imports nothing above it."""

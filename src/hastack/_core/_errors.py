@@ -1,0 +1,230 @@
+"""The error classes; `hastack.errors` is their public face and draws the tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = (
+    "Cancelled",
+    "CircuitOpen",
+    "ClosedError",
+    "ConcurrencyLimited",
+    "ConfigError",
+    "ConfigMistake",
+    "ContextError",
+    "DeadlineExceeded",
+    "HastackError",
+    "InvalidArgument",
+    "InvalidKey",
+    "LifecycleError",
+    "MissingDependency",
+    "RateLimited",
+    "Rejected",
+    "RetryBudgetExhausted",
+    "StartFailed",
+    "StopFailed",
+)
+
+
+class HastackError(Exception):
+    """Root of every error raised by hastack."""
+
+
+class ContextError(HastackError):
+    """The current context ended. Retry policies let this pass untouched."""
+
+
+class Cancelled(ContextError):
+    """The context was cancelled.
+
+    Args:
+        message: What was cancelled.
+        cause: The reason given to ``cancel()``; also available as ``__cause__``.
+    """
+
+    def __init__(
+        self, message: str = "context cancelled", *, cause: BaseException | None = None
+    ) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.__cause__ = cause
+
+
+class DeadlineExceeded(ContextError, TimeoutError):
+    """The context's deadline passed."""
+
+
+class Rejected(HastackError):
+    """A guard refused the call; the guarded function did not run.
+
+    Args:
+        name: Name of the guard that refused.
+        retry_after: Seconds until a new try may succeed; ``None`` when unknown.
+        reason: One clause for people, put into the message.
+    """
+
+    reason_text = "rejected"
+
+    def __init__(
+        self, name: str, *, retry_after: float | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(name, retry_after, reason)
+        self.name = name
+        self.retry_after = retry_after
+        self.reason = reason
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {self.reason or self.reason_text}"
+        if self.retry_after is not None:
+            text += f"; retry after {self.retry_after:.3g} s"
+        return text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_rejected, (type(self), self.name, self.retry_after, self.reason))
+
+
+def _rebuild_rejected(
+    cls: type[Rejected], name: str, retry_after: float | None, reason: str | None
+) -> Rejected:
+    return cls(name, retry_after=retry_after, reason=reason)
+
+
+class RateLimited(Rejected):
+    """A rate limit is used up."""
+
+    reason_text = "rate limit exceeded"
+
+
+class ConcurrencyLimited(Rejected):
+    """A concurrency limit (bulkhead or adaptive) is full."""
+
+    reason_text = "concurrency limit reached"
+
+
+class CircuitOpen(Rejected):
+    """A circuit breaker is open, or half-open with all probes taken."""
+
+    reason_text = "circuit open"
+
+
+class RetryBudgetExhausted(Rejected):
+    """The call failed and the shared retry budget allows no further try."""
+
+    reason_text = "retry budget exhausted"
+
+
+class InvalidArgument(HastackError, ValueError):
+    """An argument is outside of its accepted range.
+
+    Args:
+        parameter: Name of the parameter as the caller wrote it.
+        value: What was given.
+        accepted: The accepted range or form, for people.
+    """
+
+    def __init__(self, parameter: str, value: object, accepted: str) -> None:
+        super().__init__(parameter, value, accepted)
+        self.parameter = parameter
+        self.value = value
+        self.accepted = accepted
+
+    def __str__(self) -> str:
+        return f"{self.parameter}={self.value!r}: expected {self.accepted}"
+
+
+class InvalidKey(InvalidArgument, TypeError):
+    """A key is not hashable."""
+
+
+class ConfigMistake(HastackError, ValueError):
+    """One mistake in a configuration.
+
+    Args:
+        path: Dotted path of the setting, ``ratelimit.default.rate``.
+        problem: What is wrong with it.
+        accepted: Accepted values or form, or ``None``.
+        source: Where the value came from: a file with its line, an environment variable.
+    """
+
+    def __init__(
+        self, path: str, problem: str, *, accepted: str | None = None, source: str | None = None
+    ) -> None:
+        super().__init__(path, problem, accepted, source)
+        self.path = path
+        self.problem = problem
+        self.accepted = accepted
+        self.source = source
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.problem}"
+        if self.accepted:
+            text += f" (accepted: {self.accepted})"
+        if self.source:
+            text += f" [{self.source}]"
+        return text
+
+
+class ConfigError(HastackError, ExceptionGroup[ConfigMistake]):
+    """All mistakes of one configuration at once, each with its path."""
+
+    def derive(self, excs: Sequence[ConfigMistake], /) -> ConfigError:  # type: ignore[override]  # typeshed widens the element type
+        """Keep the class when ``split()`` or ``except*`` divides the group."""
+        return ConfigError(self.message, excs)
+
+    def __str__(self) -> str:
+        lines = [f"{self.message}:"]
+        lines += [f"  - {mistake}" for mistake in self.exceptions]
+        return "\n".join(lines)
+
+
+class ClosedError(HastackError, RuntimeError):
+    """The object was closed and takes no more calls.
+
+    Args:
+        name: Name of the closed object.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.name} is closed"
+
+
+class LifecycleError(HastackError, RuntimeError):
+    """Starting or stopping a service went wrong."""
+
+
+class StartFailed(LifecycleError):
+    """A component did not start; those started before it were stopped again."""
+
+
+class StopFailed(LifecycleError):
+    """Components did not stop within the budget; the message names them."""
+
+
+class MissingDependency(HastackError, ImportError):
+    """An optional package is not installed.
+
+    Args:
+        package: The package that could not be imported.
+        extra: The hastack extra that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed. Install it with: pip install 'hastack[{extra}]'",
+            name=package,
+        )
+        self.package = package
+        self.extra = extra
+
+
+# Users meet these classes as `hastack.errors.X`; tracebacks and pickles should say the same.
+for _name in __all__:
+    globals()[_name].__module__ = "hastack.errors"
+del _name

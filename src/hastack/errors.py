@@ -1,0 +1,71 @@
+"""Every error that hastack raises, in one tree.
+
+Each class is also the standard-library class that a caller would expect, so existing
+``except TimeoutError`` or ``except ValueError`` clauses keep working::
+
+    HastackError                    Exception
+    ├── ContextError
+    │   ├── Cancelled               the context was cancelled; ``cause`` says why
+    │   └── DeadlineExceeded        TimeoutError
+    ├── Rejected                    a guard said no; ``name``, ``retry_after``
+    │   ├── RateLimited
+    │   ├── ConcurrencyLimited
+    │   ├── CircuitOpen
+    │   └── RetryBudgetExhausted
+    ├── InvalidArgument             ValueError; ``parameter``, ``value``, ``accepted``
+    │   └── InvalidKey              TypeError as well
+    ├── ConfigError                 ExceptionGroup of ConfigMistake: all mistakes at once
+    ├── ConfigMistake               ValueError; ``path``, ``problem``, ``accepted``, ``source``
+    ├── ClosedError                 RuntimeError; the object was closed
+    ├── LifecycleError              RuntimeError
+    │   ├── StartFailed
+    │   └── StopFailed
+    └── MissingDependency           ImportError; ``package``, ``extra``
+
+Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
+`TimeoutError` (and with it an `OSError`).
+"""
+
+from __future__ import annotations
+
+from ._core._errors import (
+    Cancelled,
+    CircuitOpen,
+    ClosedError,
+    ConcurrencyLimited,
+    ConfigError,
+    ConfigMistake,
+    ContextError,
+    DeadlineExceeded,
+    HastackError,
+    InvalidArgument,
+    InvalidKey,
+    LifecycleError,
+    MissingDependency,
+    RateLimited,
+    Rejected,
+    RetryBudgetExhausted,
+    StartFailed,
+    StopFailed,
+)
+
+__all__ = (
+    "Cancelled",
+    "CircuitOpen",
+    "ClosedError",
+    "ConcurrencyLimited",
+    "ConfigError",
+    "ConfigMistake",
+    "ContextError",
+    "DeadlineExceeded",
+    "HastackError",
+    "InvalidArgument",
+    "InvalidKey",
+    "LifecycleError",
+    "MissingDependency",
+    "RateLimited",
+    "Rejected",
+    "RetryBudgetExhausted",
+    "StartFailed",
+    "StopFailed",
+)

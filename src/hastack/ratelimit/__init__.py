@@ -1,0 +1,113 @@
+"""Protection: limiters, circuit breaker, adaptive limits, and policies that compose.
+
+Every object here is a guard: it decorates functions, coroutine functions, generators and
+methods, works as ``with`` and ``async with``, and can be asked directly.
+
+Example:
+    >>> from hastack import ratelimit
+    >>> api = ratelimit.TokenBucket("100/s", burst=200, key=lambda user, **_: user)
+    >>> db = ratelimit.CircuitBreaker(failure_rate=0.5, window=10.0, min_calls=20)
+    >>> guard = ratelimit.compose(ratelimit.Timeout(0.25), api, db)  # outermost first
+    >>> @guard
+    ... def get_user(user: str) -> str:
+    ...     return user.title()
+    >>> get_user("ada")
+    'Ada'
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._adaptive_limit import AdaptiveLimit
+    from ._all_of import AllOf
+    from ._breaker import BreakerState
+    from ._breaker_events import BreakerChanged
+    from ._circuit import CircuitBreaker
+    from ._compose import Pipeline, compose
+    from ._concurrency import ConcurrencyLimit
+    from ._decision import Decision
+    from ._fallback import Fallback
+    from ._guard import Admission, Guard
+    from ._hedge import Hedge
+    from ._leaky import LeakyBucket
+    from ._limit_events import RequestRejected
+    from ._quota import Quota
+    from ._reservation import Reservation
+    from ._retry import Retry, RetryBudget
+    from ._step import StepRule
+    from ._timeout import Timeout
+    from ._token_bucket import TokenBucket
+    from ._windows import FixedWindow, SlidingWindowCounter, SlidingWindowLog
+
+# Which module defines what; each loads when its first name is asked for.
+_HOMES = {
+    "AdaptiveLimit": "_adaptive_limit",
+    "Admission": "_guard",
+    "AllOf": "_all_of",
+    "BreakerChanged": "_breaker_events",
+    "BreakerState": "_breaker",
+    "CircuitBreaker": "_circuit",
+    "ConcurrencyLimit": "_concurrency",
+    "Decision": "_decision",
+    "Fallback": "_fallback",
+    "FixedWindow": "_windows",
+    "Guard": "_guard",
+    "Hedge": "_hedge",
+    "LeakyBucket": "_leaky",
+    "Pipeline": "_compose",
+    "Quota": "_quota",
+    "RequestRejected": "_limit_events",
+    "Reservation": "_reservation",
+    "Retry": "_retry",
+    "RetryBudget": "_retry",
+    "SlidingWindowCounter": "_windows",
+    "SlidingWindowLog": "_windows",
+    "StepRule": "_step",
+    "Timeout": "_timeout",
+    "TokenBucket": "_token_bucket",
+    "compose": "_compose",
+}
+
+__all__ = (
+    "AdaptiveLimit",
+    "Admission",
+    "AllOf",
+    "BreakerChanged",
+    "BreakerState",
+    "CircuitBreaker",
+    "ConcurrencyLimit",
+    "Decision",
+    "Fallback",
+    "FixedWindow",
+    "Guard",
+    "Hedge",
+    "LeakyBucket",
+    "Pipeline",
+    "Quota",
+    "RequestRejected",
+    "Reservation",
+    "Retry",
+    "RetryBudget",
+    "SlidingWindowCounter",
+    "SlidingWindowLog",
+    "StepRule",
+    "Timeout",
+    "TokenBucket",
+    "compose",
+)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
