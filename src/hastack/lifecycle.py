@@ -153,7 +153,7 @@ class Lifecycle:
         period = _validate.seconds("probe_period", probe_period)
         failures = _validate.integer("probe_failures", probe_failures)
         self.name = name
-        self.context: Context = (parent or _context.background()).with_cancel()
+        self.context: Context = _context.with_cancel(parent or _context.background(clock=clock))
         self._times = Budget(
             period * failures
             if lame_duck is None
@@ -259,7 +259,8 @@ class Lifecycle:
 
         def start() -> None:
             assert self._conductor is not None
-            self._conductor.steps.run(target, ended, label=name, scope=self.context.with_cancel)
+            ctx = _context.with_cancel(self.context)
+            self._conductor.steps.run(target, ended, label=name, ctx=ctx, own=True)
 
         def stop() -> None:
             done.wait(_context.current().remaining())
@@ -494,7 +495,7 @@ class Lifecycle:
             )
         # A parent that ends takes the service with it; our own cancel at the end is too late
         # to count.
-        self.context.after_func(lambda: self.shutdown(self.context.err()))
+        self.context.after_func(lambda: self.shutdown(self.context.cause()))
         conductor.start()
         return conductor
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from hastack import context
 from hastack._core._errors import StartFailed
+from hastack._core._flag import Flag
 
 from ._events import (
     COMPONENT_FAILED,
@@ -27,7 +29,7 @@ from ._events import (
     ShutdownStarted,
 )
 from ._machine import CancelRoot, Enter, Finish, GiveUp, Machine, Phase, Run, Step
-from ._steps import Steps, fresh
+from ._steps import Steps
 
 if TYPE_CHECKING:
     import asyncio
@@ -65,41 +67,6 @@ class _Done:
     step: Step
     error: BaseException | None
     result: object
-
-
-class Flag:
-    """Set once; threads and tasks may wait for it."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self._lock = threading.Lock()
-        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-
-    def set(self) -> None:
-        with self._lock:
-            self.event.set()
-            waiters, self._waiters = self._waiters, []
-        for loop, future in waiters:
-            try:
-                loop.call_soon_threadsafe(_resolve, future)
-            except RuntimeError:  # that loop is closed: nobody waits there any more
-                pass
-
-    async def wait(self) -> None:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        with self._lock:
-            if self.event.is_set():
-                return
-            self._waiters.append((loop, future))
-        await future
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class Conductor:
@@ -141,6 +108,7 @@ class Conductor:
         self._inbox = inbox
         self._root = root
         self._clock = clock
+        self._above = context.background(clock=clock)
         self._entered = entered
         self._cancels: dict[tuple[str, Step], Callable[[], None]] = {}
         self._began: dict[tuple[str, Step], float] = {}
@@ -277,17 +245,18 @@ class Conductor:
         name, step = action.name, action.step
         now = self._clock.monotonic()
         self._began.setdefault((name, step), now)
-        going_up = step in {Step.START, Step.READY}
-        left = action.deadline - now
-
-        def scope() -> Context:
-            return self._root.with_cancel() if going_up else fresh(left)
+        if step in {Step.START, Step.READY}:
+            # What a start sets going must outlive it, so the step does not own the root.
+            ctx, own = self._root, False
+        else:
+            # Not under the root, which may have been cancelled already.
+            ctx, own = context.timeout(max(action.deadline - now, 0.0), parent=self._above), True
 
         def ended(error: BaseException | None, result: object) -> None:
             self._inbox.put(_Done(name, step, error, result))
 
         self._cancels[name, step] = self.steps.run(
-            self._calls[name][step], ended, label=f"{name}-{step.value}", scope=scope
+            self._calls[name][step], ended, label=f"{name}-{step.value}", ctx=ctx, own=own
         )
 
     def _enter(self, phase: Phase) -> None:

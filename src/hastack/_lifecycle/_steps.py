@@ -26,11 +26,11 @@ class Steps:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self._loop = loop
+        self.loop = loop
         self._thread: threading.Thread | None = None
 
     def run(
-        self, call: Callable[[], Any], ended: Ended, *, label: str, scope: Callable[[], Context]
+        self, call: Callable[[], Any], ended: Ended, *, label: str, ctx: Context, own: bool
     ) -> Callable[[], None]:
         """Begin ``call`` and return at once; ``ended(error, result)`` follows, on any thread.
 
@@ -38,7 +38,9 @@ class Steps:
             call: Synchronous or asynchronous, decided by what it returns.
             ended: Told the outcome exactly once.
             label: Name of the thread or task, for people.
-            scope: Makes the context that is current in the step.
+            ctx: The context that is current in the step.
+            own: Whether ``ctx`` is for this step alone: it then ends with the step, and a task
+                is cancelled when it ends.
 
         Returns:
             A function that cancels the step as far as possible: a task is cancelled, a thread
@@ -46,19 +48,19 @@ class Steps:
         """
         cancel: list[Callable[[], None]] = []
         if is_async(call):
-            self._spawn(call, ended, label, scope, cancel)
+            self._spawn(call, ended, label, ctx, own, cancel)
         else:
 
             def body() -> None:
                 try:
-                    with scope():
+                    with ctx if own else context.using(ctx):
                         result = call()
                 except BaseException as error:  # a thread has nobody else to tell
                     ended(error, None)
                     return
                 if inspect.isawaitable(result):
                     # A plain function that returned a coroutine: go on where those belong.
-                    self._spawn(lambda: result, ended, label, scope, cancel)
+                    self._spawn(lambda: result, ended, label, ctx, own, cancel)
                 else:
                     ended(None, result)
 
@@ -72,15 +74,16 @@ class Steps:
 
     def close(self) -> None:
         """End our own loop thread, if there is one."""
-        if self._thread is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread is not None and self.loop is not None:
+            self.loop.call_soon_threadsafe(self.loop.stop)
 
     def _spawn(
         self,
         call: Callable[[], Awaitable[Any]],
         ended: Ended,
         label: str,
-        scope: Callable[[], Context],
+        ctx: Context,
+        own: bool,
         cancel: list[Callable[[], None]],
     ) -> None:
         import asyncio
@@ -90,8 +93,12 @@ class Steps:
 
         async def body() -> None:
             try:
-                async with scope():
-                    result = await call()
+                if own:
+                    async with ctx:
+                        result = await call()
+                else:
+                    with context.using(ctx):
+                        result = await call()
             except asyncio.CancelledError as error:
                 ended(error, None)
                 raise
@@ -121,8 +128,8 @@ class Steps:
     def _ensure_loop(self) -> asyncio.AbstractEventLoop:
         import asyncio
 
-        if self._loop is None:
-            self._loop = loop = asyncio.new_event_loop()
+        if self.loop is None:
+            self.loop = loop = asyncio.new_event_loop()
 
             def serve() -> None:
                 asyncio.set_event_loop(loop)
@@ -136,7 +143,7 @@ class Steps:
                 target=serve, name="hastack-lifecycle-loop", daemon=True
             )
             self._thread.start()
-        return self._loop
+        return self.loop
 
 
 def is_async(call: Callable[..., Any]) -> bool:
@@ -169,7 +176,3 @@ def _cancel_rest(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
     loop.run_until_complete(loop.shutdown_asyncgens())
 
-
-def fresh(timeout: float) -> Context:
-    """The context of a drain or stop: not under the root, which may be cancelled already."""
-    return context.timeout(max(timeout, 0.0))
