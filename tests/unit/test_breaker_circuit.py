@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import math
-import sys
 from datetime import timedelta
 
 import pytest
@@ -53,13 +52,6 @@ def changes():
     stop = events.subscribe(seen.append, BreakerChanged)
     yield seen
     stop()
-
-
-@pytest.fixture
-def unraisable(monkeypatch):
-    seen = []
-    monkeypatch.setattr(sys, "unraisablehook", seen.append)
-    return seen
 
 
 def test_opens_when_the_failure_rate_is_reached_and_not_before_the_minimum(clock):
@@ -355,7 +347,7 @@ def test_predicates(clock):
     assert (snapshot.calls, snapshot.failures) == (4, 2)
 
 
-def test_predicate_that_raises_counts_as_failure_and_is_reported_once(clock, unraisable):
+def test_predicate_that_raises_counts_as_failure_and_is_reported_once(clock, caplog):
     def broken(_):
         raise ZeroDivisionError
 
@@ -364,7 +356,8 @@ def test_predicate_that_raises_counts_as_failure_and_is_reported_once(clock, unr
         breaker.acquire().failure(OSError())
         breaker.acquire().success()
     assert breaker.snapshot().failures == 6
-    assert [hook.object for hook in unraisable] == [broken]
+    assert len(caplog.records) == 1
+    assert caplog.records[0].args[:2] == ("db", broken)
 
 
 def test_forced_open_disabled_and_back(clock):
@@ -427,7 +420,7 @@ def test_events_tell_the_story(clock, changes):
     assert changes[-1].at == clock.monotonic()
 
 
-def test_subscriber_that_raises_changes_nothing(clock, unraisable):
+def test_subscriber_that_raises_changes_nothing(clock, caplog):
     def broken(_):
         raise ZeroDivisionError
 
@@ -439,7 +432,7 @@ def test_subscriber_that_raises_changes_nothing(clock, unraisable):
     finally:
         stop()
     assert breaker.state is BreakerState.CLOSED
-    assert len(unraisable) == 1
+    assert len(caplog.records) == 1
 
 
 def test_subscriber_may_use_the_breaker(clock):
@@ -537,8 +530,6 @@ def test_guard_protocol(clock):
         for error in (None, OSError()):
             permit = method_admit(now, (), {})
             method_settle(permit, now, error, None)
-    fail(breaker)
-    assert breaker.snapshot().calls == 5
     assert breaker.state is BreakerState.OPEN
     with pytest.raises(CircuitOpen) as caught:
         breaker._admit(now, (), {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import sys
 import threading
 import weakref
 from math import inf
@@ -162,7 +161,7 @@ class CircuitBreaker(Admission):
             failed, so that half-open always ends.
         failures: Class or classes of errors that count as failures, or a predicate on the error.
             Other errors count as successes: the dependency answered. A predicate that raises
-            counts as a failure and is reported once to `sys.unraisablehook`.
+            counts as a failure and is reported once, to the logger ``hastack.ratelimit``.
         ignore: Class or classes of errors that count as nothing. Cancellation, `GeneratorExit`,
             `KeyboardInterrupt`, `SystemExit` and `Rejected` (a guard further in refused) always
             do.
@@ -250,7 +249,7 @@ class CircuitBreaker(Admission):
             raise InvalidArgument("open_max", open_max, f"at least open_for={rules.open_for}")
         self.name = f"circuit-{next(_numbers)}" if name is None else name
         self._clock = clock
-        self._reported: set[object] = set()
+        self._reported: list[object] = []
         self._lock = threading.Lock()
         core = BreakerCore(rules, rng, clock.monotonic())
         self._gate = Gate(
@@ -366,21 +365,16 @@ class CircuitBreaker(Admission):
 
     def _report(self, predicate: object, error: Exception) -> None:
         """Say once that a predicate of the user raised; its outcome counted as a failure."""
-        if id(predicate) in self._reported:
+        if any(each is predicate for each in self._reported):
             return
-        self._reported.add(id(predicate))
-        sys.unraisablehook(
-            type(
-                "UnraisableHookArgs",
-                (),
-                {
-                    "exc_type": type(error),
-                    "exc_value": error,
-                    "exc_traceback": error.__traceback__,
-                    "err_msg": f"{self.name}: predicate raised, counted as failure (said once)",
-                    "object": predicate,
-                },
-            )()
+        self._reported.append(predicate)
+        import logging
+
+        logging.getLogger("hastack.ratelimit").error(
+            "%s: predicate %r raised; its calls count as failures (reported once)",
+            self.name,
+            predicate,
+            exc_info=error,
         )
 
     def _after_fork(self) -> None:
