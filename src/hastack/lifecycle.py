@@ -280,6 +280,11 @@ class Lifecycle:
         return self._phase is Phase.SERVING and not self._asked
 
     @property
+    def components(self) -> tuple[str, ...]:
+        """Names of all components, as they were added."""
+        return tuple(self._added)
+
+    @property
     def budget(self) -> float:
         """Seconds a whole shutdown may take: lame duck + drain + stop.
 
