@@ -265,6 +265,9 @@ class MissingDependency(HastackError, ImportError):
 
 
 # Users meet these classes as `hastack.errors.X`; tracebacks and pickles should say the same.
-for _name in __all__:
-    globals()[_name].__module__ = "hastack.errors"
-del _name
+def _publish() -> None:
+    for name in __all__:
+        globals()[name].__module__ = "hastack.errors"
+
+
+_publish()
