@@ -444,10 +444,11 @@ class Context:
         assert self._deadline is not None
         timer = self._clock.call_at(self._deadline, self._ring)
         with _lock:
-            used = live is self._live and live.timer is None and bool(live.callbacks)
-            if used:
+            live = self._live  # may be gone, or armed by another thread, by now
+            unused = live is None or live.timer is not None or not live.callbacks
+            if live is not None and not unused:
                 live.timer = timer
-        if not used:
+        if unused:
             timer()
         elif self.done:
             # A manual clock may have been moved past the deadline in between.
@@ -535,7 +536,9 @@ class Background(Context):
         waiting = [callback]
 
         def stop() -> bool:
-            return bool(waiting) and waiting.pop() is callback
+            stopped = bool(waiting)
+            waiting.clear()
+            return stopped
 
         return stop
 
