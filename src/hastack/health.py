@@ -213,8 +213,7 @@ class Health:
             raise InvalidArgument("on", on, "some of 'readiness' and 'startup'")
         if not callable(call):
             raise InvalidArgument("call", call, "a callable without arguments")
-        if not isinstance(name, str) or not name:
-            raise InvalidArgument("name", name, "a non-empty string")
+        _validate.text("name", name)
         entry = _Entry(
             call,
             CheckState(
@@ -433,9 +432,7 @@ class Health:
             self._publish(changes)
 
         ctx = _context.timeout(entry.timeout, parent=_context.background(clock=self._clock))
-        self._steps.run(
-            entry.call, ended, label=f"health-{entry.state.name}", ctx=ctx, own=True
-        )
+        self._steps.run(entry.call, ended, label=f"health-{entry.state.name}", ctx=ctx, own=True)
 
     def _count_overdue(self, entry: _Entry, now: float, changes: list[HealthChanged]) -> None:
         """Record a run whose time is over as bad; again for every ttl that it goes on."""

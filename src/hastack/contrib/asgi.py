@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack import context as _context
 from hastack._core import _validate
-from hastack._health_endpoints import Endpoints
 from hastack._core._errors import ContextError
+from hastack._health_endpoints import Endpoints
 from hastack._rejection import problem
 
 if TYPE_CHECKING:
@@ -232,9 +232,7 @@ class ContextMiddleware:
         max_timeout: Seconds | None = None,
     ) -> None:
         self._app = app
-        self._parent: Context = (
-            _context.background() if lifecycle is None else lifecycle.context
-        )
+        self._parent: Context = _context.background() if lifecycle is None else lifecycle.context
         self._max_timeout = _validate.optional_seconds("max_timeout", max_timeout)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

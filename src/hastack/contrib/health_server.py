@@ -9,8 +9,8 @@ Example:
     >>> from hastack.health import Health
     >>> with HealthServer(Health(), port=0) as server:
     ...     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz") as reply:
-    ...         reply.status, reply.read()
-    (200, b'live: pass\\n')
+    ...         reply.status, reply.read().strip()
+    (200, b'live: pass')
 """
 
 from __future__ import annotations
@@ -186,7 +186,10 @@ class HealthServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -239,7 +242,10 @@ class HealthServer:
                 self._waiting[asked] = []
             verdict = health.readiness() if asked == "ready" else health.startup()
             replies = [
-                (i.connection, _wire(render(asked, verdict, query=i.query, accept=i.accept), i.method))
+                (
+                    i.connection,
+                    _wire(render(asked, verdict, query=i.query, accept=i.accept), i.method),
+                )
                 for i in items
             ]
             with self._lock:
@@ -271,9 +277,7 @@ class HealthServer:
 class _Serving:
     """The loop of the serving thread; nothing in here is touched by another."""
 
-    def __init__(
-        self, server: HealthServer, listener: socket.socket, wake: socket.socket
-    ) -> None:
+    def __init__(self, server: HealthServer, listener: socket.socket, wake: socket.socket) -> None:
         self._server = server
         self._listener = listener
         self._wake = wake

@@ -139,4 +139,6 @@ class _Watchdog:
             notify("WATCHDOG=1")
         with self._lock:
             if self._on:
-                self._cancel = self._clock.call_at(self._clock.monotonic() + self._every, self._feed)
+                self._cancel = self._clock.call_at(
+                    self._clock.monotonic() + self._every, self._feed
+                )

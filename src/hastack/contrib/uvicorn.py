@@ -126,7 +126,7 @@ class UvicornServer:
 
 
 def _own_server(uvicorn: Any) -> Any:
-    class Server(uvicorn.Server):  # type: ignore[misc,name-defined]  # only known at run time
+    class Server(uvicorn.Server):  # type: ignore[misc]  # only known at run time
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield  # they belong to the lifecycle

@@ -154,9 +154,7 @@ class ContextMiddleware:
         max_timeout: Seconds | None = None,
     ) -> None:
         self._app = app
-        self._parent: Context = (
-            _context.background() if lifecycle is None else lifecycle.context
-        )
+        self._parent: Context = _context.background() if lifecycle is None else lifecycle.context
         self._max_timeout = _validate.optional_seconds("max_timeout", max_timeout)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
