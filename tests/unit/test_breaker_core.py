@@ -159,8 +159,8 @@ def test_every_state_can_be_left_by_hand(state):
 def test_diagram_comes_from_the_table():
     lines = transition_diagram().splitlines()
     assert len(lines) == 5
-    assert lines[0] == "closed     ── failure rate reached ───▶  open"
-    assert lines[4] == "half-open  ── probes failed ──────────▶  open"
+    assert lines[0] == "closed     ── failure rate reached ────▶  open"
+    assert lines[4] == "half-open  ── probes failed ───────────▶  open"
 
 
 def test_a_jitter_source_that_raises_leaves_the_state_whole():
