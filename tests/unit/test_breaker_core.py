@@ -201,6 +201,6 @@ def test_window_length_in_slots():
 
 
 def test_without_a_result_predicate_every_result_is_a_success():
-    verdicts = Verdicts((OSError,), None, (), None, lambda *_: None)
+    verdicts = Verdicts((OSError,), None, (), None, lambda *_: None, lambda: False)
     assert verdicts.of_result(None) == SUCCESS
     assert verdicts.of_error(OSError()) == FAILURE
