@@ -27,11 +27,11 @@ Example:
 from __future__ import annotations
 
 from functools import wraps
-from math import isfinite
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, final
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
 
-from ._core._cancel import BACKGROUND, Background, Context, _current, _reset
+from ._core._cancel import BACKGROUND, Background, Carrier, Context, _current, restore
 from ._core._errors import InvalidArgument
+from ._core._validate import number
 from ._core._validate import seconds as _seconds
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ __all__ = (
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_PLAIN = (float, int)  # not bool
 
 
 def background(*, clock: Clock | None = None) -> Context:
@@ -103,15 +105,18 @@ def timeout(
         ...     ctx.err()
         DeadlineExceeded('deadline exceeded')
     """
+    if seconds is None:
+        return with_cancel(parent)
+    # The common cases first: the full check costs as much as the rest of this function.
+    if seconds.__class__ not in _PLAIN or not 0.0 <= cast(float, seconds) < 1e300:
+        seconds = _seconds("seconds", seconds, zero=True)
     if parent is None:
         parent = _current.get()
     clock = parent._clock
-    above = None if parent.__class__ is Background else parent
-    if seconds is None:
-        return Context(above, clock, parent._values)
-    if seconds.__class__ is not float or not 0.0 <= seconds < 1e300:  # type: ignore[operator]  # a float here
-        seconds = _seconds("seconds", seconds, zero=True)
-    return Context(above, clock, parent._values, clock.monotonic() + seconds, cause)  # type: ignore[operator]  # a float by now
+    at = clock.monotonic() + cast(float, seconds)
+    return Context(
+        None if parent.__class__ is Background else parent, clock, parent._values, at, cause
+    )
 
 
 def deadline(
@@ -127,14 +132,16 @@ def deadline(
     Raises:
         InvalidArgument: ``at`` is not a finite number.
     """
-    if at is not None and (
-        isinstance(at, bool) or not isinstance(at, (int, float)) or not isfinite(at)
-    ):
-        raise InvalidArgument("at", at, "a finite reading of the context's clock, or None")
+    if at is not None:
+        at = number("at", at, "a finite reading of the context's clock, or None", valid=_any)
     if parent is None:
         parent = _current.get()
     above = None if parent.__class__ is Background else parent
-    return Context(above, parent._clock, parent._values, None if at is None else float(at), cause)
+    return Context(above, parent._clock, parent._values, at, cause)
+
+
+def _any(reading: float) -> bool:
+    return True
 
 
 def with_cancel(parent: Context | None = None) -> Context:
@@ -173,7 +180,7 @@ def with_value(key: object, value: object, parent: Context | None = None) -> Con
     if parent is None:
         parent = _current.get()
     above = None if parent.__class__ is Background else parent
-    return Context(above, parent._clock, (key, value, parent._values), owned=False)
+    return Carrier(above, parent._clock, (key, value, parent._values))
 
 
 def without_cancel(parent: Context | None = None) -> Context:
@@ -183,7 +190,7 @@ def without_cancel(parent: Context | None = None) -> Context:
     """
     if parent is None:
         parent = _current.get()
-    return Context(None, parent._clock, parent._values, owned=False)
+    return Carrier(None, parent._clock, parent._values)
 
 
 @final
@@ -223,7 +230,10 @@ class using:  # noqa: N801  # reads as a statement, like contextlib's
         token = self._token
         self._token = None
         assert token is not None
-        _reset(token, self._ctx)
+        try:
+            _current.reset(token)
+        except ValueError:
+            restore(token, self._ctx)
 
 
 def bind(fn: Callable[P, R], ctx: Context | None = None) -> Callable[P, R]:

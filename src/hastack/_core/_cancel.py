@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from ._clock import SYSTEM_CLOCK
 from ._errors import Cancelled, ContextError, DeadlineExceeded, InvalidArgument
@@ -119,11 +119,12 @@ class Context:
         "_end",
         "_expiry",
         "_live",
-        "_owned",
         "_parent",
         "_token",
         "_values",
     )
+
+    _owned = True  # whether leaving the scope ends the context
 
     def __init__(
         self,
@@ -132,8 +133,6 @@ class Context:
         values: tuple[Any, ...] | None,
         at: float | None = None,
         cause: BaseException | None = None,
-        *,
-        owned: bool = True,
     ) -> None:
         self._parent = parent
         self._clock = clock
@@ -142,17 +141,14 @@ class Context:
         self._live: _Live | None = None
         self._token: Token[Context] | None = None
         self._delivery: Delivery | None = None
-        self._owned = owned
         self._deadline_cause = cause
-        if parent is None or parent._deadline is None:
-            self._deadline = at
-            self._expiry = self
-        elif at is None or parent._deadline <= at:
-            self._deadline = parent._deadline
-            self._expiry = parent._expiry
-        else:
-            self._deadline = at
-            self._expiry = self
+        self._deadline = at
+        self._expiry: Context | None = None  # whose deadline it is; None for its own
+        if parent is not None:
+            above = parent._deadline
+            if above is not None and (at is None or above <= at):
+                self._deadline = above
+                self._expiry = parent._expiry or parent
 
     # What it says
 
@@ -171,7 +167,7 @@ class Context:
         if self._deadline is None:
             return None
         left = self._deadline - self._clock.monotonic()
-        return left if left > 0.0 else 0.0
+        return max(0.0, left)
 
     @property
     def done(self) -> bool:
@@ -270,7 +266,7 @@ class Context:
             stop()
         return self.done
 
-    async def wait_async(self, timeout: float | None = None) -> bool:
+    async def wait_async(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # mirrors wait()
         """Like `wait`, on the running asyncio loop."""
         from ._delivery import wait_async
 
@@ -278,7 +274,7 @@ class Context:
 
     # Scopes
 
-    def __enter__(self) -> Context:
+    def __enter__(self) -> Self:
         if self._token is not None:
             raise InvalidArgument("ctx", self, "a context that is not entered already; see using()")
         self._token = _current.set(self)
@@ -293,22 +289,30 @@ class Context:
         token = self._token
         self._token = None
         if token is not None:
-            _reset(token, self)
+            try:
+                _current.reset(token)
+            except ValueError:
+                restore(token, self)
         if self._owned:
-            self._leave()
+            if self._end is None and (
+                (self._parent is None and self._deadline is None) or self._look() is None
+            ):
+                with _lock:
+                    if self._end is None:
+                        self._end = _EXITED
+            if self._live is not None:
+                self._flush()
 
-    async def __aenter__(self) -> Context:
+    async def __aenter__(self) -> Self:
         global _delivery
         if _delivery is None:
             from . import _delivery as module
 
             _delivery = module
-        self.__enter__()
-        try:
-            _delivery.enter(self)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+        if self._token is not None:
+            raise InvalidArgument("ctx", self, "a context that is not entered already; see using()")
+        _delivery.enter(self)
+        self._token = _current.set(self)
         return self
 
     async def __aexit__(
@@ -344,16 +348,12 @@ class Context:
             end = node._end
             node = node._parent
         deadline = self._deadline
-        if deadline is not None:
-            now = self._clock.monotonic() if end is None else end.at
-            if deadline <= now:
-                end = None
-                return self._expire()
+        if deadline is not None and deadline <= (
+            self._clock.monotonic() if end is None else end.at
+        ):
+            return self._expire()
         if end is None:
             return None
-        return self._record(end)
-
-    def _record(self, end: End) -> End:
         with _lock:
             if self._end is None:
                 self._end = end
@@ -361,7 +361,7 @@ class Context:
 
     def _expire(self) -> End:
         """Record that the deadline passed, here and on the context that it belongs to."""
-        owner = self._expiry
+        owner = self._expiry or self
         with _lock:
             if self._end is None:
                 end = owner._end
@@ -373,14 +373,6 @@ class Context:
                 self._end = end
             return self._end
 
-    def _leave(self) -> None:
-        if self._end is None and self._look() is None:
-            with _lock:
-                if self._end is None:
-                    self._end = _EXITED
-        if self._live is not None:
-            self._flush()
-
     def _watch(self, callback: Callable[[], object]) -> Callable[[], bool]:
         """`after_func` without the timer, for those who watch the deadline themselves."""
         key = object()
@@ -389,15 +381,7 @@ class Context:
             if live is None:
                 live = self._live = _Live()
             live.callbacks[key] = callback
-            child, parent = self, self._parent
-            while parent is not None:
-                above = parent._live
-                if above is None:
-                    above = parent._live = _Live()
-                elif child in above.children:
-                    break
-                above.children[child] = None
-                child, parent = parent, parent._parent
+            self._link()
         # Only now, visible to everybody who could end it, it is asked whether it has ended.
         if self._end is not None or self._look() is not None:
             self._flush()
@@ -407,12 +391,50 @@ class Context:
                 live = self._live
                 if live is None or live.callbacks.pop(key, None) is None:
                     return False
-                timer = self._prune()
+                timer = None
+                if not live.callbacks:
+                    timer, live.timer = live.timer, None
+                    self._prune()
             if timer is not None:
                 timer()
             return True
 
         return stop
+
+    def _link_delivery(self) -> None:
+        with _lock:
+            self._link()
+
+    def _unlink_delivery(self) -> None:
+        with _lock:
+            self._prune()
+
+    def _link(self) -> None:
+        """Make the ancestors know of this context; the lock is held."""
+        child, parent = self, self._parent
+        while parent is not None:
+            live = parent._live
+            if live is None:
+                live = parent._live = _Live()
+            elif child in live.children:
+                return
+            live.children[child] = None
+            child, parent = parent, parent._parent
+
+    def _prune(self) -> None:
+        """Make the ancestors forget contexts that nobody watches; the lock is held."""
+        node = self
+        while node._delivery is None:
+            live = node._live
+            if live is not None:
+                if live.callbacks or live.children:
+                    return
+                node._live = None
+            parent = node._parent
+            if parent is None or parent._live is None:
+                return
+            parent._live.children.pop(node, None)
+            node = parent
 
     def _arm(self) -> None:
         """Have the clock call when the deadline passes."""
@@ -420,12 +442,12 @@ class Context:
         if live is None or live.timer is not None:
             return
         assert self._deadline is not None
-        timer: Callable[[], None] | None = self._clock.call_at(self._deadline, self._ring)
-        assert timer is not None
+        timer = self._clock.call_at(self._deadline, self._ring)
         with _lock:
-            if live is self._live and live.timer is None:
-                live.timer, timer = timer, None
-        if timer is not None:
+            used = live is self._live and live.timer is None and bool(live.callbacks)
+            if used:
+                live.timer = timer
+        if not used:
             timer()
         elif self.done:
             # A manual clock may have been moved past the deadline in between.
@@ -435,50 +457,28 @@ class Context:
         self._expire()
         self._flush()
 
-    def _prune(self) -> Callable[[], None] | None:
-        """Unlink contexts that nobody watches any more; hands out this context's timer."""
-        timer = None
-        node: Context | None = self
-        while node is not None:
-            live = node._live
-            if live is None:
-                break
-            if not live.callbacks:
-                if node is self:
-                    timer, live.timer = live.timer, None
-                if live.children:
-                    break
-                node._live = None
-                parent = node._parent
-                if parent is not None and parent._live is not None:
-                    parent._live.children.pop(node, None)
-                node = parent
-            else:
-                break
-        return timer
-
     def _flush(self) -> None:
         """Take the callbacks of this ended context and of all below it, and run them."""
         due: list[Callable[[], object]] = []
         with _lock:
-            if self._live is None:
-                return
             nodes = [self]
             for node in nodes:  # grows while it is walked: parents come before children
-                live = node._live
-                if live is None:
-                    continue
                 if node._end is None:
                     node._look()
-                due += live.callbacks.values()
-                nodes += live.children
-                if live.timer is not None:
-                    due.append(live.timer)
-                live.callbacks, live.children, live.timer = {}, {}, None
-                if node is not self:
+                if node._delivery is not None:
+                    due.append(node._delivery.ended)
+                live = node._live
+                if live is not None:
                     node._live = None
-            self._prune()
-        _run_all(due)
+                    due += live.callbacks.values()
+                    nodes += live.children
+                    if live.timer is not None:
+                        due.append(live.timer)
+            if self._parent is not None and self._parent._live is not None:
+                self._parent._live.children.pop(self, None)
+                self._parent._prune()
+        if due:
+            _run_all(due)
 
 
 def _run_all(callbacks: list[Callable[[], object]]) -> None:
@@ -508,13 +508,22 @@ def report(error: BaseException, callback: object) -> None:
 
 
 @final
+class Carrier(Context):
+    """A context whose scope may be left while it goes on: it only carries values."""
+
+    __slots__ = ()
+    _owned = False
+
+
+@final
 class Background(Context):
     """A root: it never ends, and nothing is kept for its end."""
 
     __slots__ = ()
+    _owned = False
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__(None, clock, None, owned=False)
+        super().__init__(None, clock, None)
 
     def _look(self) -> End | None:
         return None
@@ -532,7 +541,7 @@ class Background(Context):
 
     _watch = after_func
 
-    def __enter__(self) -> Context:
+    def __enter__(self) -> Self:
         raise InvalidArgument("ctx", self, "a context made from a background; see using()")
 
     def __repr__(self) -> str:
@@ -568,15 +577,14 @@ class _Latch(threading.Event):
         return self._set
 
 
-def _reset(token: Token[Context], ctx: Context) -> None:
-    try:
-        _current.reset(token)
-    except ValueError:
-        # Left in another contextvars.Context than entered, as a generator's clean-up may be: what
-        # is current there is not ours to change, unless it is this very context.
-        if _current.get() is ctx:
-            old = token.old_value
-            _current.set(old if isinstance(old, Context) else BACKGROUND)
+def restore(token: Token[Context], ctx: Context) -> None:
+    """Undo a ``set`` from another contextvars.Context, as a generator's clean-up may have to.
+
+    What is current here is not ours to change, unless it is this very context.
+    """
+    if _current.get() is ctx:
+        old = token.old_value
+        _current.set(old if isinstance(old, Context) else BACKGROUND)
 
 
 BACKGROUND = Background(SYSTEM_CLOCK)

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, final
 from ._errors import ContextError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._cancel import Context
 
 # Orders entries and deliveries, so that a scope knows which deliveries its body has seen.
@@ -27,7 +25,7 @@ _step = itertools.count(1).__next__
 class Delivery:
     """One open ``async with`` scope: the task it belongs to and what was sent to it."""
 
-    __slots__ = ("cancelling", "closed", "ctx", "entered", "loop", "sent", "stop", "task", "timer")
+    __slots__ = ("cancelling", "closed", "ctx", "entered", "loop", "sent", "task", "timer")
 
     def __init__(
         self, ctx: Context, task: asyncio.Task[object], loop: asyncio.AbstractEventLoop
@@ -40,13 +38,10 @@ class Delivery:
         self.sent = 0  # step at which the task was cancelled on behalf of this scope
         self.closed = False
         self.timer: asyncio.TimerHandle | None = None
-        self.stop: Callable[[], bool] | None = None
 
-    def arm(self) -> None:
-        """Have the loop call when the deadline passes."""
-        left = self.ctx.remaining()
-        if left is not None:
-            self.timer = self.loop.call_at(self.loop.time() + left, self.ring)
+    def arm(self, left: float) -> None:
+        """Have the loop call when the deadline passes, ``left`` seconds from now."""
+        self.timer = self.loop.call_at(self.loop.time() + left, self.ring)
 
     def ring(self) -> None:
         """The loop says that the deadline has passed."""
@@ -56,7 +51,7 @@ class Delivery:
         assert left is not None
         # Loops ring up to one clock tick early. More than that is another clock: ask again.
         if left > 0.001 and not self.ctx.done:
-            self.arm()
+            self.arm(left)
             return
         self.ctx._ring()
 
@@ -95,10 +90,10 @@ class Delivery:
         """Close this scope; hands out the error to raise in place of ``exc``, if any."""
         self.closed = True
         self.ctx._delivery = None
+        if self.ctx._parent is not None:
+            self.ctx._unlink_delivery()
         if self.timer is not None:
             self.timer.cancel()
-        if self.stop is not None:
-            self.stop()
         if not self.sent:
             return None
         ours = exc is not None and _is_delivery(exc)
@@ -130,14 +125,31 @@ def enter(ctx: Context) -> None:
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("async with a context: must be inside a task")
-    delivery = Delivery(ctx, task, task.get_loop())
-    ctx._delivery = delivery
-    delivery.stop = ctx._watch(delivery.ended)
-    if ctx._deadline is not None and not ctx.done:
-        delivery.arm()
+    ctx._delivery = delivery = Delivery(ctx, task, task.get_loop())
+    if ctx._parent is not None:
+        ctx._link_delivery()
+    deadline = ctx._deadline
+    if deadline is not None:
+        left = deadline - ctx._clock.monotonic()
+        if left > 0.0:
+            if not _rung_from_above(ctx, delivery):
+                delivery.arm(left)
+        else:
+            ctx._expire()
+    # Only now, visible to everybody who could end it, it is asked whether it has ended.
+    if ctx._end is not None or (ctx._parent is not None and ctx._look() is not None):
+        delivery.ended()
 
 
-async def wait_async(ctx: Context, timeout: float | None) -> bool:
+def _rung_from_above(ctx: Context, delivery: Delivery) -> bool:
+    """Whether an enclosing scope on this loop rings for the same deadline already."""
+    if ctx._expiry is None:
+        return False
+    owner = ctx._expiry._delivery
+    return owner is not None and owner.timer is not None and owner.loop is delivery.loop
+
+
+async def wait_async(ctx: Context, timeout: float | None) -> bool:  # noqa: ASYNC109  # mirrors wait()
     """Wait on the running loop until ``ctx`` ends or ``timeout`` seconds of its clock passed."""
     loop = asyncio.get_running_loop()
     if ctx.done:
@@ -165,6 +177,6 @@ async def wait_async(ctx: Context, timeout: float | None) -> bool:
         stop()
         if timer is not None:
             timer.cancel()
-    if bound is not None and bound == left and not ctx.done and (ctx.remaining() or 0.0) < 0.001:
+    if left is not None and bound == left and not ctx.done and (ctx.remaining() or 0.0) < 0.001:
         ctx._ring()  # the loop rang up to one clock tick early
     return ctx.done
