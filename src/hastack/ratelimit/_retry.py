@@ -131,12 +131,13 @@ class Retry(Guard):
         return f"Retry(attempts={self._backoff.attempts}, name={self.name!r})"
 
     def _around(self, call: Call) -> Call:
-        count_call = None if self.budget is None else self.budget.count_call
+        budget = self.budget
+        count_call, read = (None, _never) if budget is None else budget._counting()
         unsatisfied = self._retry_result
 
         def retried(*args: Any, **kwargs: Any) -> Any:
             if count_call is not None:
-                count_call()
+                count_call(read())
             try:
                 result = call(*args, **kwargs)
             except Exception as error:
@@ -148,12 +149,13 @@ class Retry(Guard):
         return retried
 
     def _around_async(self, call: AsyncCall) -> AsyncCall:
-        count_call = None if self.budget is None else self.budget.count_call
+        budget = self.budget
+        count_call, read = (None, _never) if budget is None else budget._counting()
         unsatisfied = self._retry_result
 
         async def retried(*args: Any, **kwargs: Any) -> Any:
             if count_call is not None:
-                count_call()
+                count_call(read())
             try:
                 result = await call(*args, **kwargs)
             except Exception as error:
@@ -247,6 +249,10 @@ class Retry(Guard):
         return verdict
 
 
+def _never() -> float:
+    return 0.0
+
+
 # One for all budgets, since it is held for so short a time and only to spend: a lock per budget
 # would each have to be renewed in a forked child.
 _lock = threading.RLock()
@@ -322,6 +328,10 @@ class RetryBudget:
     def count_call(self) -> None:
         """Count one call; `Retry` does it for the calls that it guards."""
         self._window.count_call(self._read())
+
+    def _counting(self) -> tuple[Callable[[float], None], Callable[[], float]]:
+        """`count_call` in two parts, for plans: one frame less for each call."""
+        return self._window.count_call, self._read
 
     def try_spend(self) -> bool:
         """Take one retry out of the budget if there is one."""
