@@ -122,7 +122,7 @@ def fingerprint(*names: str | Path) -> str:
     return digest.hexdigest()
 
 
-def install(venv: Path, extras: set[str], groups: set[str], *, editable: bool) -> None:
+def install(venv: Path, extras: set[str], groups: set[str], *, editable: bool, again: bool) -> None:
     """Install hastack with what was asked for; a build of its own starts from nothing."""
     target = f".[{','.join(sorted(extras))}]" if extras else "."
     how = ["-e"] if editable else []
@@ -131,9 +131,8 @@ def install(venv: Path, extras: set[str], groups: set[str], *, editable: bool) -
     chosen = [part for group in sorted(groups) for part in ("--group", group)]
     pip = [venv / "bin/python", "-m", "pip", "install", "-q"]
     run(*pip, *how, target, *chosen)
-    if not editable:  # pip leaves an installed version alone, whatever its sources now say
+    if again and not editable:  # pip leaves an installed version alone, changed or not
         run(*pip, "--no-deps", "--force-reinstall", ".")
-        shutil.rmtree(ROOT / "build", ignore_errors=True)
 
 
 def main() -> None:
@@ -165,9 +164,10 @@ def main() -> None:
         groups |= set(have["groups"])
 
     say(f"setting up {options.venv} (later runs start at once)")
-    if have.get("key") != key:
+    again = have.get("key") == key
+    if not again:
         create(venv)
-    install(venv, extras, groups, editable=not options.no_editable)
+    install(venv, extras, groups, editable=not options.no_editable, again=again)
     have = {"key": key, "sources": sources, "extras": sorted(extras), "groups": sorted(groups)}
     stamp.write_text(json.dumps(have), encoding="ascii")
 
