@@ -110,7 +110,7 @@ def create(venv: Path) -> None:
         raise SystemExit(2)
     shutil.rmtree(venv, ignore_errors=True)
     run(python, "-m", "venv", venv)
-    run(venv / "bin/python", "-m", "pip", "install", "-q", "-U", "pip>=25.1")
+    run(venv / "bin/python", "-m", "pip", "install", "-qq", "-U", "pip>=25.1")
 
 
 def fingerprint(*names: str | Path) -> str:
@@ -129,7 +129,7 @@ def install(venv: Path, extras: set[str], groups: set[str], *, editable: bool, a
     if not editable:
         shutil.rmtree(ROOT / "build", ignore_errors=True)
     chosen = [part for group in sorted(groups) for part in ("--group", group)]
-    pip = [venv / "bin/python", "-m", "pip", "install", "-q"]
+    pip = [venv / "bin/python", "-m", "pip", "install", "-qq"]
     run(*pip, *how, target, *chosen)
     if again and not editable:  # pip leaves an installed version alone, changed or not
         run(*pip, "--no-deps", "--force-reinstall", ".")
