@@ -1,6 +1,7 @@
 """Make the virtual environment that the Makefile targets run in, and keep it current.
 
-usage: bootstrap.py [--venv DIR] [--extras a,b] [--groups a,b] [--no-editable] [--debian a,b]
+usage: bootstrap.py --venv DIR [--extras a,b] [--groups a,b] [--no-editable]
+       bootstrap.py --debian a,b
 
 Standard library only; runs on whatever ``python3`` is, to say clearly what is missing. A stamp in
 the environment holds a hash of everything an install depends on, so that a second run only reads
@@ -65,8 +66,17 @@ def apt_install(*packages: str) -> bool:
             ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages],
         ):
             done = subprocess.run(
-                command, env=environment, stdout=subprocess.DEVNULL, check=False, timeout=600
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=600,
             )
+        if done.returncode:
+            say(f"apt-get failed:\n{done.stdout}")
         return done.returncode == 0
     except subprocess.TimeoutExpired:
         return False
@@ -138,13 +148,15 @@ def install(venv: Path, extras: set[str], groups: set[str], *, editable: bool, a
 def main() -> None:
     """Bring the environment up to what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument("--venv", type=Path)
     parser.add_argument("--extras", default="")
     parser.add_argument("--groups", default="")
     parser.add_argument("--no-editable", action="store_true")
     parser.add_argument("--debian", default="")
     options = parser.parse_args()
     need_debian([name for name in options.debian.split(",") if name])
+    if options.venv is None:
+        return
 
     venv = ROOT / options.venv
     extras = {name for name in options.extras.split(",") if name}
