@@ -22,7 +22,7 @@ class Guarded:
 
     Attributes:
         guard: Stands around the handler; ``None`` leaves it bare.
-        state: The breaker's state now: ``closed``, ``open`` or ``half_open``.
+        state: The breaker's state now: ``closed``, ``open`` or ``half-open``.
         limit: The limit now, in the strategy's unit; ``None`` without one.
     """
 

@@ -211,7 +211,7 @@ def breaker(document: dict[str, Any], strategy: dict[str, Any]) -> str:
     return frame.svg(f"Breaker against the truth, {strategy['title']}")
 
 
-_BANDS = {"closed": "healthy", "half_open": "half", "open": "open"}
+_BANDS = {"closed": "healthy", "half-open": "half", "open": "open"}
 
 
 def _runs(ticks: Sequence[Sequence[Any]], tick: float) -> list[tuple[float, float, str]]:

@@ -31,7 +31,7 @@ _COLUMNS = (
     *("strategy", "goodput\n/s", "p50\nms", "p99\nms", "breaker\nright", "false\nopen"),
     *("missed\nopen", "shed", "failed", "late"),
 )
-_STATE_STYLE = {"closed": "green", "half_open": "yellow", "open": "red"}
+_STATE_STYLE = {"closed": "green", "half-open": "yellow", "open": "red"}
 
 
 def live(
@@ -89,7 +89,7 @@ def _running(plan: Plan, now: Running) -> tuple[RenderableType, ...]:
         _sparkline(plan, rates),
         f"{now.driver.counts[OK] / max(plan.beat, at):.0f}",
         milliseconds(percentile(recent, 0.99), plan) if recent else "-",
-        Text(state.replace("_", "-"), style=_STATE_STYLE[state]),
+        Text(state, style=_STATE_STYLE[state]),
     )
 
 
