@@ -113,12 +113,27 @@ def create(venv: Path) -> None:
     run(venv / "bin/python", "-m", "pip", "install", "-q", "-U", "pip>=25.1")
 
 
-def fingerprint(python: str) -> str:
-    """Changes whenever an existing environment may no longer be right."""
-    digest = hashlib.sha256(f"{ROOT} {python} {sys.version}".encode())
-    for name in ("pyproject.toml", "setup.py", "scripts/bootstrap.py"):
+def fingerprint(*names: str | Path) -> str:
+    """Changes whenever this interpreter, this place, or one of these files does."""
+    compiled = os.environ.get("HASTACK_COMPILE", "0")
+    digest = hashlib.sha256(f"{ROOT} {sys.executable} {sys.version} {compiled}".encode())
+    for name in names:
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
+
+
+def install(venv: Path, extras: set[str], groups: set[str], *, editable: bool) -> None:
+    """Install hastack with what was asked for; a build of its own starts from nothing."""
+    target = f".[{','.join(sorted(extras))}]" if extras else "."
+    how = ["-e"] if editable else []
+    if not editable:
+        shutil.rmtree(ROOT / "build", ignore_errors=True)
+    chosen = [part for group in sorted(groups) for part in ("--group", group)]
+    pip = [venv / "bin/python", "-m", "pip", "install", "-q"]
+    run(*pip, *how, target, *chosen)
+    if not editable:  # pip leaves an installed version alone, whatever its sources now say
+        run(*pip, "--no-deps", "--force-reinstall", ".")
+        shutil.rmtree(ROOT / "build", ignore_errors=True)
 
 
 def main() -> None:
@@ -132,35 +147,29 @@ def main() -> None:
     options = parser.parse_args()
     need_debian([name for name in options.debian.split(",") if name])
 
-    venv = options.venv if options.venv.is_absolute() else ROOT / options.venv
+    venv = ROOT / options.venv
     extras = {name for name in options.extras.split(",") if name}
     groups = {name for name in options.groups.split(",") if name}
     stamp = venv / "hastack-stamp.json"
-    key = fingerprint(sys.executable)
+    key = fingerprint("pyproject.toml", "setup.py", "scripts/bootstrap.py")
+    sources = fingerprint(*sorted((ROOT / "src").rglob("*.py"))) if options.no_editable else ""
     try:
         have = json.loads(stamp.read_text(encoding="ascii"))
     except (OSError, ValueError):
         have = {}
     if have.get("key") == key:
-        if ("all" in have["extras"] or extras <= set(have["extras"])) and groups <= set(
-            have["groups"]
-        ):
+        enough = "all" in have["extras"] or extras <= set(have["extras"])
+        if enough and groups <= set(have["groups"]) and sources == have["sources"]:
             return
         extras |= set(have["extras"])
         groups |= set(have["groups"])
 
-    name = venv.relative_to(ROOT) if venv.is_relative_to(ROOT) else venv
-    say(f"setting up {name} (once; later runs start at once)")
+    say(f"setting up {options.venv} (later runs start at once)")
     if have.get("key") != key:
         create(venv)
-    target = f".[{','.join(sorted(extras))}]" if extras else "."
-    editable = [] if options.no_editable else ["-e"]
-    chosen = [part for group in sorted(groups) for part in ("--group", group)]
-    run(venv / "bin/python", "-m", "pip", "install", "-q", *editable, target, *chosen)
-    stamp.write_text(
-        json.dumps({"key": key, "extras": sorted(extras), "groups": sorted(groups)}),
-        encoding="ascii",
-    )
+    install(venv, extras, groups, editable=not options.no_editable)
+    have = {"key": key, "sources": sources, "extras": sorted(extras), "groups": sorted(groups)}
+    stamp.write_text(json.dumps(have), encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -9,22 +9,35 @@ from typing import final
 class Decision:
     """The answer to one `try_acquire` or `peek`; truthy when allowed.
 
-    Attributes:
+    Args:
         allowed: Whether the call may go ahead.
-        remaining: Whole permits left for this key right now.
+        level: Permits left for this key right now, fractions included.
         retry_after: Seconds until the same cost would be allowed; 0.0 when allowed.
         reset_after: Seconds until the key is back at its full allowance.
+
+    Attributes:
+        allowed: See above.
+        level: See above.
+        retry_after: See above. A concurrency limit cannot know it and says 0.0.
+        reset_after: See above.
     """
 
-    __slots__ = ("allowed", "remaining", "reset_after", "retry_after")
+    __slots__ = ("allowed", "level", "reset_after", "retry_after")
 
     def __init__(
-        self, allowed: bool, remaining: int, retry_after: float, reset_after: float
+        self, allowed: bool, level: float, retry_after: float, reset_after: float
     ) -> None:
         self.allowed = allowed
-        self.remaining = remaining
+        self.level = level
         self.retry_after = retry_after
         self.reset_after = reset_after
+
+    @property
+    def remaining(self) -> int:
+        """Whole permits left for this key right now."""
+        # Here and not in the limiter, because few callers ask. The addend is what rounding may
+        # have taken away from a whole permit.
+        return int(self.level + 1e-6) if self.level > 0.0 else 0
 
     def __bool__(self) -> bool:
         return self.allowed

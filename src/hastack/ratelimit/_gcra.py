@@ -74,6 +74,7 @@ class Gcra:
         self.waiting = False
         self.detour = False
         self.table = KeyTable(max_keys, float)
+        self._young: dict[Any, float] = self.table.young
         self._admit_when_full = admit_when_full
         self._monotonic = monotonic
         # In virtual seconds:
@@ -128,10 +129,10 @@ class Gcra:
 
     # -- asking ---------------------------------------------------------------------------
 
-    def take(self, key: Any = None, cost: Any = 1.0) -> Decision:
-        """Decide about one call now; never waits."""
+    def take(self, key: Any = None, cost: Any = 1.0, quiet: bool = False) -> Decision:
+        """Decide about one call now; never waits. ``quiet`` reports no rejection."""
         if self.detour:
-            return self._take_detour(key, cost)
+            return self._take_detour(key, cost, quiet)
         try:
             # One comparison finds zero, negative, too large and NaN.
             if not 0.0 < cost <= self.burst:
@@ -140,22 +141,26 @@ class Gcra:
             self._acquire()
             try:
                 now = self._monotonic()
-                tat: float | None = self.table.young.get(key)
+                tat: float | None = self._young.get(key)
                 if tat is None:
                     tat = self._recall(key, now)
                 if tat < now:
                     tat = now
                 left = now + self._fill - tat - need
                 if left >= -SLACK:
-                    self.table.young[key] = tat + need
+                    self._young[key] = tat + need
             finally:
                 self._release()
         except TypeError as error:
             raise self._explain(key, cost, error) from None
         # Built after the lock is free: nobody waits for an allocation.
         if left >= -SLACK:
-            return Decision(True, int((left + SLACK) * self.rate), 0.0, tat + need - now)
-        return self._denied(key, cost, left, need, tat - now)
+            return Decision(True, left * self.rate, 0.0, tat + need - now)
+        if left != left:  # noqa: PLR0124  # only NaN differs from itself; see `_recall`
+            return Decision(True, self.burst - cost, 0.0, 0.0)
+        if self._topic.subscribers and not quiet:
+            self._report(key, cost, -left)
+        return Decision(False, (left + need) * self.rate, -left, tat - now)
 
     def admit(self, key: Any, cost: Any, now: float) -> float:
         """`take` for guards, which only want to know how long to wait; 0.0 is a yes."""
@@ -167,20 +172,20 @@ class Gcra:
                 if self.detour:
                     return self._wait_or_queue(key, cost, now)
                 need: float = cost * self._interval
-                tat: float | None = self.table.young.get(key)
+                tat: float | None = self._young.get(key)
                 if tat is None:
                     tat = self._recall(key, now)
                 if tat < now:
                     tat = now
                 left = now + self._fill - tat - need
                 if left >= -SLACK:
-                    self.table.young[key] = tat + need
+                    self._young[key] = tat + need
                     return 0.0
             finally:
                 self._release()
         except TypeError as error:
             raise self._explain(key, cost, error) from None
-        return 0.0 if left != left else -left  # noqa: PLR0124 - only NaN differs from itself
+        return 0.0 if left != left else -left  # noqa: PLR0124  # only NaN differs from itself
 
     def peek(self, key: Any = None, cost: Any = 1.0) -> Decision:
         """What `take` would answer; takes nothing."""
@@ -195,13 +200,13 @@ class Gcra:
                 ahead = self._ahead(key)
                 if ahead > 0.0:
                     wait = self.slot_in(key, ahead, cost, now)
-                    return Decision(False, 0, wait, self._real(tat, v, now))
+                    return Decision(False, 0.0, wait, self._real(tat, v, now))
             left = v + self._fill - tat - cost * self._interval
-            remaining = int((v + self._fill - tat + SLACK) / self._interval)
+            level = (v + self._fill - tat) / self._interval
             reset_after = self._real(tat, v, now)
             if left >= -SLACK:
-                return Decision(True, remaining, 0.0, reset_after)
-            return Decision(False, remaining, self._real(v - left, v, now), reset_after)
+                return Decision(True, level, 0.0, reset_after)
+            return Decision(False, level, self._real(v - left, v, now), reset_after)
         finally:
             self._release()
 
@@ -221,7 +226,7 @@ class Gcra:
     def take_or_wait(self, key: Any, cost: float, now: float) -> float:
         """Take, or say in how many seconds to come back. For the head of a queue."""
         v = self.virtual(now)
-        tat: float | None = self.table.young.get(key)
+        tat: float | None = self._young.get(key)
         if tat is None:
             tat = self._recall(key, v)
         if tat < v:
@@ -229,9 +234,9 @@ class Gcra:
         need = cost * self._interval
         left = v + self._fill - tat - need
         if left >= -SLACK:
-            self.table.young[key] = tat + need
+            self._young[key] = tat + need
             return 0.0
-        if left != left:  # noqa: PLR0124 - only NaN differs from itself
+        if left != left:  # noqa: PLR0124  # only NaN differs from itself
             return 0.0
         return self._real(v - left, v, now)
 
@@ -248,14 +253,14 @@ class Gcra:
         v = self.virtual(now)
         tat: float | None = self.table.find(key)
         if tat is None:
-            if cost <= 0.0 or not self.table.make_room(v):
+            if cost <= 0.0 or not self._make_room(v):
                 return
             tat = self._origin
         else:
             self.table.forget(key)
         # Giving back to a bucket that has filled up meanwhile changes nothing: the next call
         # starts from now.
-        self.table.young[key] = max(tat, v) + cost * self._interval
+        self._young[key] = max(tat, v) + cost * self._interval
 
     def change(self, rate: float, burst: float, now: float) -> None:
         """Go on with another rate or burst; every key keeps the share of its bucket."""
@@ -272,8 +277,8 @@ class Gcra:
         """Give ``key`` its full allowance."""
         self.table.forget(key)
         v = self.virtual(now)
-        if self._origin > v and self.table.make_room(v):
-            self.table.young[key] = v
+        if self._origin > v and self._make_room(v):
+            self._young[key] = v
 
     def reset_all(self) -> None:
         """Give every key its full allowance."""
@@ -318,25 +323,18 @@ class Gcra:
         tat: float | None = self.table.recall(key)
         if tat is not None:
             return tat
-        if self.table.make_room(v):
+        if self._make_room(v):
             return self._origin
         if self._admit_when_full:
             return float("nan")
         return self.table.soonest + self._fill
 
-    def _denied(
-        self, key: Any, cost: float, left: float, need: float, reset_after: float
-    ) -> Decision:
-        """The fast path's answer below zero; ``left`` is negative or NaN."""
-        if left != left:  # noqa: PLR0124 - only NaN differs from itself
-            return Decision(True, int(self.burst - cost), 0.0, 0.0)
-        remaining = max(0, int((left + need + SLACK) * self.rate))
-        decision = Decision(False, remaining, -left, reset_after)
-        if self._topic.subscribers:
-            self._report(key, cost, decision.retry_after)
-        return decision
+    def _make_room(self, v: float) -> bool:
+        room = self.table.make_room(v)
+        self._young = self.table.young  # the hand may have begun a new round
+        return room
 
-    def _take_detour(self, key: Any, cost: Any) -> Decision:
+    def _take_detour(self, key: Any, cost: Any, quiet: bool) -> Decision:
         self.check(key, cost)
         self._acquire()
         try:
@@ -345,13 +343,11 @@ class Gcra:
             v = self.virtual(now)
             tat: float | None = self.table.find(key)
             tat = max(self._origin if tat is None else tat, v)
-            remaining = int((v + self._fill - tat + SLACK) / self._interval)
-            decision = Decision(
-                wait == 0.0, max(0, remaining), wait, self._real(tat, v, now)
-            )
+            level = (v + self._fill - tat) / self._interval
+            decision = Decision(wait == 0.0, level, wait, self._real(tat, v, now))
         finally:
             self._release()
-        if wait > 0.0 and self._topic.subscribers:
+        if wait > 0.0 and not quiet and self._topic.subscribers:
             self._report(key, cost, wait)
         return decision
 

@@ -171,7 +171,8 @@ class WaitingRoom:
             ContextError: The context ended meanwhile.
             ClosedError: The limiter was closed.
         """
-        timeout = _bounded(timeout, ctx)
+        if ctx is not None:
+            timeout = _bounded(timeout, ctx)
         waiter = _ThreadWaiter(key, cost)
         if self._enter(waiter, timeout):
             return
@@ -192,7 +193,8 @@ class WaitingRoom:
         """Suspend this task until admitted; raises as `wait`, and CancelledError when cancelled."""
         import asyncio
 
-        timeout = _bounded(timeout, ctx)
+        if ctx is not None:
+            timeout = _bounded(timeout, ctx)
         loop = asyncio.get_running_loop()
         waiter = _TaskWaiter(key, cost, loop)
         if self._enter(waiter, timeout):
@@ -225,10 +227,8 @@ class WaitingRoom:
             slot = self._limiter.slot_in(key, ahead, cost, now)
             reason = ""
             if timeout is not None and (slot > timeout or timeout <= 0.0):
-                reason = "deadline"
-            elif queue is not None and len(queue.waiters) - queue.gone >= self._max_waiting:
-                reason = "queue full"
-            elif not self._max_waiting:
+                reason = "deadline" if timeout > 0.0 else "limited"
+            elif (0 if queue is None else len(queue.waiters) - queue.gone) >= self._max_waiting:
                 reason = "queue full"
             if not reason:
                 self._stand(waiter, queue, now)
@@ -247,7 +247,7 @@ class WaitingRoom:
         queue.waiters.append(waiter)
         queue.cost += waiter.cost
         if len(queue.waiters) == 1 or (queue.mixed and queue.alarm_loop is not None):
-            self._serve_held(waiter.key, queue, now)
+            self._wake(self._serve_held(waiter.key, queue, now))
 
     def _conclude(self, waiter: _Waiter, ctx: Context | None) -> None:
         """After waking: return when admitted, else raise why not."""
@@ -309,7 +309,10 @@ class WaitingRoom:
         woken: list[_Waiter] = []
         waiters = queue.waiters
         if queue.alarm is not None:
-            queue.alarm()
+            # A loop's timer may only be cancelled on that loop; elsewhere it is left to ring in
+            # vain, once.
+            if queue.alarm_loop is None or queue.alarm_loop is _running_loop():
+                queue.alarm()
             queue.alarm = queue.alarm_loop = None
         while waiters:
             head = waiters[0]
@@ -322,6 +325,7 @@ class WaitingRoom:
                         self._arm(key, queue, wait)
                     return woken
                 head.granted = True
+                self.wakeups += 1
                 queue.cost -= head.cost
                 woken.append(head)
             waiters.popleft()
@@ -356,7 +360,6 @@ class WaitingRoom:
 
     def _wake(self, woken: list[_Waiter]) -> None:
         for waiter in woken:
-            self.wakeups += 1
             if not waiter.wake():
                 self._leave(waiter)
 
@@ -367,9 +370,10 @@ class WaitingRoom:
         with self._lock:
             self._closed = True
             everybody = [w for q in self._queues.values() for w in q.waiters if not w.gone]
-            for queue in self._queues.values():
-                if queue.alarm is not None:
-                    queue.alarm()
+            for waiter in everybody:
+                waiter.gone = True
+            # Timers that are still set will find no queue.
+            self._queues.clear()
         for waiter in everybody:
             waiter.wake()
 
@@ -387,9 +391,12 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
     return asyncio._get_running_loop()
 
 
-def _bounded(timeout: float | None, ctx: Context | None) -> float | None:
+def _bounded(timeout: float | None, ctx: Context) -> float | None:
     """The shorter of ``timeout`` and what the context has left."""
-    remaining = None if ctx is None else ctx.remaining()
+    error = ctx.err()
+    if error is not None:
+        raise error
+    remaining = ctx.remaining()
     if remaining is None:
         return timeout
     return remaining if timeout is None else min(timeout, remaining)

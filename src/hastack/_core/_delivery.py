@@ -1,0 +1,182 @@
+"""How the end of a context reaches an asyncio task. Imported with the first ``async with``.
+
+The accounting is that of `asyncio.timeout`: one ``task.cancel()`` per delivery, taken back with
+``task.uncancel()`` at the scope's exit, and converted into the context's error only when no other
+cancellation is pending. On top of it, one end interrupts a task once: where several open scopes
+of the task have ended, the outermost gets the delivery and raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING, final
+
+from ._errors import ContextError
+
+if TYPE_CHECKING:
+    from ._cancel import Context
+
+# Orders entries and deliveries, so that a scope knows which deliveries its body has seen.
+_step = itertools.count(1).__next__
+
+
+@final
+class Delivery:
+    """One open ``async with`` scope: the task it belongs to and what was sent to it."""
+
+    __slots__ = ("cancelling", "closed", "ctx", "entered", "loop", "sent", "task", "timer")
+
+    def __init__(
+        self, ctx: Context, task: asyncio.Task[object], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.ctx = ctx
+        self.task = task
+        self.loop = loop
+        self.cancelling = task.cancelling()
+        self.entered = _step()
+        self.sent = 0  # step at which the task was cancelled on behalf of this scope
+        self.closed = False
+        self.timer: asyncio.TimerHandle | None = None
+
+    def arm(self, left: float) -> None:
+        """Have the loop call when the deadline passes, ``left`` seconds from now."""
+        self.timer = self.loop.call_at(self.loop.time() + left, self.ring)
+
+    def ring(self) -> None:
+        """The loop says that the deadline has passed."""
+        if self.closed:
+            return
+        left = self.ctx.remaining()
+        assert left is not None
+        # Loops ring up to one clock tick early. More than that is another clock: ask again.
+        if left > 0.001 and not self.ctx.done:
+            self.arm(left)
+            return
+        self.ctx._ring()
+
+    def ended(self) -> None:
+        """The context ended, on whatever thread; the task may be cancelled on its own only."""
+        try:
+            self.loop.call_soon_threadsafe(self.deliver)
+        except RuntimeError:
+            pass  # the loop is closed, and the task with it
+
+    def deliver(self) -> None:
+        """Cancel the task, which is suspended inside this scope's body."""
+        if self.closed or self.sent:
+            return
+        top = self
+        for outer in self.enclosing():
+            if not outer.sent:
+                top = outer
+            elif outer.sent > self.entered:
+                return  # this body was interrupted for the same reason already
+        top.sent = _step()
+        self.task.cancel()
+
+    def enclosing(self) -> list[Delivery]:
+        """The open scopes of this task around this one that have ended, innermost first."""
+        found = []
+        node = self.ctx._parent
+        while node is not None:
+            delivery = node._delivery
+            if delivery is not None and delivery.task is self.task and node.done:
+                found.append(delivery)
+            node = node._parent
+        return found
+
+    def leave(self, exc: BaseException | None) -> ContextError | None:
+        """Close this scope; hands out the error to raise in place of ``exc``, if any."""
+        self.closed = True
+        self.ctx._delivery = None
+        if self.ctx._parent is not None:
+            self.ctx._unlink_delivery()
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.sent:
+            return None
+        ours = exc is not None and _is_delivery(exc)
+        if ours:
+            outer = next((o for o in reversed(self.enclosing()) if not o.sent), None)
+            if outer is not None:
+                # It ended too but was not served yet: hand over the cancellation instead of
+                # counting it down here and up again there.
+                outer.sent = _step()
+                return None
+        if self.task.uncancel() > self.cancelling or not ours or self.enclosing():
+            return None
+        return self.ctx.err()
+
+
+def _is_delivery(exc: BaseException) -> bool:
+    """Whether ``exc`` is a cancellation, or a group of nothing but cancelled tasks."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(_is_delivery(each) for each in exc.exceptions)
+    return isinstance(exc, asyncio.CancelledError | ContextError)
+
+
+def enter(ctx: Context) -> None:
+    """Open ``ctx`` as a scope of the running task.
+
+    Raises:
+        RuntimeError: There is no running asyncio task; on trio use `hastack.contrib.anyio`.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("async with a context: must be inside a task")
+    ctx._delivery = delivery = Delivery(ctx, task, task.get_loop())
+    if ctx._parent is not None:
+        ctx._link_delivery()
+    deadline = ctx._deadline
+    if deadline is not None:
+        left = deadline - ctx._clock.monotonic()
+        if left > 0.0:
+            if not _rung_from_above(ctx, delivery):
+                delivery.arm(left)
+        else:
+            ctx._expire()
+    # Only now, visible to everybody who could end it, it is asked whether it has ended.
+    if ctx._end is not None or (ctx._parent is not None and ctx._look() is not None):
+        delivery.ended()
+
+
+def _rung_from_above(ctx: Context, delivery: Delivery) -> bool:
+    """Whether an enclosing scope on this loop rings for the same deadline already."""
+    if ctx._expiry is None:
+        return False
+    owner = ctx._expiry._delivery
+    return owner is not None and owner.timer is not None and owner.loop is delivery.loop
+
+
+async def wait_async(ctx: Context, timeout: float | None) -> bool:  # noqa: ASYNC109  # mirrors wait()
+    """Wait on the running loop until ``ctx`` ends or ``timeout`` seconds of its clock passed."""
+    loop = asyncio.get_running_loop()
+    if ctx.done:
+        await asyncio.sleep(0)
+        return True
+    future: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def ended() -> None:
+        try:
+            loop.call_soon_threadsafe(wake)
+        except RuntimeError:
+            pass  # the loop is closed, and nobody waits on it
+
+    left = ctx.remaining()
+    bound = left if timeout is None or (left is not None and left < timeout) else timeout
+    stop = ctx._watch(ended)
+    timer = None if bound is None else loop.call_later(bound, wake)
+    try:
+        await future
+    finally:
+        stop()
+        if timer is not None:
+            timer.cancel()
+    if left is not None and bound == left and not ctx.done and (ctx.remaining() or 0.0) < 0.001:
+        ctx._ring()  # the loop rang up to one clock tick early
+    return ctx.done
