@@ -74,7 +74,8 @@ def test_replay_repeats_a_log_that_is_too_short_and_spreads_each_repetition():
     times = replay([5.0], 1.0, rate=10.0, duration=2.0, seed=1)
     assert len(times) == 20
     assert len(set(times)) == 20
-    assert min(times) < 0.5 < 1.5 < max(times)
+    assert min(times) < 0.5
+    assert max(times) > 1.5
 
 
 def test_replay_of_nothing_is_refused():

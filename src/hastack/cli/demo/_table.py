@@ -167,5 +167,3 @@ def _headlines(results: Sequence[Result]) -> list[Text]:
                 )
             )
     return lines
-
-
