@@ -112,7 +112,7 @@ def milliseconds(seconds: float, plan: Plan) -> str:
 
 def final(plan: Plan, results: Sequence[Result]) -> RenderableType:
     """The comparison, and how it stands against the headline."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for title in _COLUMNS:
         table.add_column(title, justify="left" if title == "strategy" else "right", no_wrap=True)
     best = max(result.score.goodput for result in results)
