@@ -82,9 +82,10 @@ class Merged:
         self.broken = self.broken or bool(snapshot.mistakes)
         _lay(self.values, snapshot.values, (), self, snapshot, name)
 
-    def mark(self, path: Path, origin: str) -> None:
+    def mark(self, path: Path, origin: str, *, keep: bool = False) -> None:
         """Note that the value at ``path`` comes from the layer being added."""
-        self._origins[path] = (self._rank, origin)
+        if not (keep and path in self._origins):
+            self._origins[path] = (self._rank, origin)
 
     def forget(self, path: Path) -> None:
         """Drop what is known of everything below ``path``: it was replaced whole."""
@@ -138,10 +139,13 @@ def _lay(
         elif not isinstance(below.get(key), dict):
             merged.forget(path)
             below[key] = {}
-        merged.mark(path, _origin_in(snapshot, path, name))
         if isinstance(value, Mapping):
+            # A table is where it was first opened: that is where a missing key is looked for.
+            merged.mark(path, _origin_in(snapshot, path, name), keep=True)
             _lay(below[key], value, path, merged, snapshot, name)
-        elif isinstance(value, (list, tuple)):
+            continue
+        merged.mark(path, _origin_in(snapshot, path, name))
+        if isinstance(value, (list, tuple)):
             for inner in [p for p in snapshot.origins if p[: len(path)] == path]:
                 merged.mark(inner, snapshot.origins[inner])
 
