@@ -191,25 +191,24 @@ def read_environment(
             ``-`` written as ``_``.
     """
     values: Tree = {}
+    given: dict[Path, str] = {}
     origins: dict[Path, str] = {}
     mistakes: list[ConfigMistake] = []
     names = sorted(n for n in variables if n.startswith(prefix) and n not in NOT_SETTINGS)
     for name in names:
-        parts = name.removeprefix(prefix).split("__")
-        path = _meant(parts, into, below)
-        clash = next((p for p in origins if p[: len(path)] == path or path[: len(p)] == p), None)
+        path = _meant(name.removeprefix(prefix).split("__"), into, below)
+        clash = next((p for p in given if p[: len(path)] == path or path[: len(p)] == p), None)
         if clash is not None:
-            mistakes.append(
-                ConfigMistake(dotted(path), f"contradicts {origins[clash]}", source=name)
-            )
+            mistakes.append(ConfigMistake(dotted(path), f"contradicts {given[clash]}", source=name))
             continue
         table = values
         for part in path[:-1]:
             table = table.setdefault(part, {})
         table[path[-1]] = EnvText(variables[name])
-        origins[path] = name
-    snapshot = Snapshot(values, origins)
-    return attrs.evolve(snapshot, mistakes=tuple(mistakes))
+        given[path] = name
+        for depth in range(1, len(path) + 1):
+            origins.setdefault(path[:depth], name)
+    return Snapshot(values, origins, tuple(mistakes))
 
 
 def _meant(parts: list[str], into: type, below: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,17 +6,16 @@ import datetime as dt
 import tomllib
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from cattrs import Converter
 from cattrs.errors import StructureHandlerNotFoundError
 
 from hastack._core._errors import InvalidArgument
 
-from ._fields import Quantity
 from ._quantities import EnvText, UnfitError, kind_of, parse_seconds, plain_number, shown
 from ._secret import Secret
-from ._types import Hint, origin_of
+from ._types import Hint, mark_of, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -133,14 +132,9 @@ def _what(value: object) -> str:
     return shown(value) if isinstance(value, (str, int, float)) else kind_of(value)
 
 
-def _is_quantity(hint: Hint) -> bool:
-    return origin_of(hint) is Annotated and any(
-        isinstance(mark, Quantity) for mark in get_args(hint)
-    )
-
-
 def _quantity(value: object, hint: Hint) -> Any:
-    mark = next(mark for mark in get_args(hint) if isinstance(mark, Quantity))
+    mark = mark_of(hint)
+    assert mark is not None
     return mark.parse(value)
 
 
@@ -155,7 +149,7 @@ def _converter() -> Converter:
     converter.register_structure_hook_func(
         lambda hint: isinstance(hint, type) and issubclass(hint, Enum), _enum
     )
-    converter.register_structure_hook_func(_is_quantity, _quantity)
+    converter.register_structure_hook_func(lambda hint: mark_of(hint) is not None, _quantity)
     return converter
 
 

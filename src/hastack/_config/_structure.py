@@ -93,11 +93,11 @@ class Structurer:
             try:
                 return cls(**good)
             except Exception as error:
-                self._diagnose(cls, good, path)
+                self._diagnose(cls, given, path)
                 if len(self.mistakes) == before:
                     self._note(path, *_words(error))
         else:
-            self._diagnose(cls, good, path)
+            self._diagnose(cls, given, path)
         return _FAILED
 
     def _refuse_unknown(
@@ -152,25 +152,30 @@ class Structurer:
         kind = type(container.factory())
         return _FAILED if _FAILED in built.values() else kind(built)
 
-    def _diagnose(self, cls: type, good: dict[str, Any], path: Path) -> None:
+    def _diagnose(self, cls: type, given: dict[str, Any], path: Path) -> None:
         """Ask every field's validator, because building stops at the first that says no."""
         probe: Any = object.__new__(cls)
         fields = fields_of(cls)
+        good = {key: result for key, result in given.items() if result is not _FAILED}
         for field in fields:
-            if field.key in good:
-                object.__setattr__(probe, field.name, good[field.key])
+            value = good.get(field.key, attrs.NOTHING)
+            if field.key not in given:
+                value = _default(field)
+            if value is not attrs.NOTHING:
+                object.__setattr__(probe, field.name, value)
         for field in fields:
             validator = field.attribute.validator
-            if field.key not in good or validator is None:
+            value = getattr(probe, field.name, attrs.NOTHING)
+            if validator is None or value is attrs.NOTHING:
                 continue
             try:
-                validator(probe, field.attribute, _converted(field, good[field.key]))
+                validator(probe, field.attribute, _converted(field, value))
             except AttributeError:
                 continue  # it looks at another field, which has its own mistake
             except Exception as error:
                 problem, accepted = _words(error)
-                if isinstance(good[field.key], Secret):
-                    hidden = good[field.key].reveal()
+                if isinstance(value, Secret):
+                    hidden = value.reveal()
                     problem = problem.replace(hidden, MASK) if hidden else problem
                 self._note((*path, field.key), problem, accepted)
 
@@ -202,6 +207,14 @@ class Structurer:
             return self._note(path, f"expected a list, got {kind_of(value)}", "a list")
         built = [self._value(each, shape.members[0], (*path, n)) for n, each in enumerate(value)]
         return _FAILED if any(each is _FAILED for each in built) else shape.container(built)
+
+
+def _default(field: Field) -> Any:
+    default: Any = field.attribute.default
+    factory = getattr(default, "factory", None)
+    if factory is None:
+        return default
+    return attrs.NOTHING if default.takes_self else factory()
 
 
 def _converted(field: Field, value: object) -> object:
