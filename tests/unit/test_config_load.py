@@ -582,7 +582,7 @@ class Port(int):
 
 @attrs.frozen
 class Server:
-    port: Port = Port(80)
+    port: Port = attrs.field(default=Port(80))
 
 
 def test_registered_types():

@@ -1,4 +1,5 @@
 """The JSON Schema and the plain form of a tree."""
+# ruff: noqa: RUF009  # setting() is an attrs.field()
 
 import datetime as dt
 import enum
