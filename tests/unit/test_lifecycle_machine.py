@@ -279,6 +279,16 @@ class TestShutdown:
         assert (end.stopped, end.not_stopped) == (("db",), ())
         assert "http.stop raised OSError: x" in str(end)
 
+    def test_steps_that_noticed_the_end_of_their_time_did_not_do_their_work(self):
+        machine = serving(spec("a", steps="start drain stop"))
+        machine.shutdown(0.0, CAUSE)
+        machine.tick(30.0)
+        assert machine.tick(31.0) == []
+        machine.done(50.0, "a", Step.DRAIN, TimeoutError())
+        assert machine.tick(50.5) == []
+        end = report(machine.done(60.0, "a", Step.STOP, TimeoutError()))
+        assert (end.not_drained, end.not_stopped, end.errors) == (("a",), ("a",), ())
+
     def test_parts_without_a_stop_count_as_stopped(self):
         machine = serving(spec("a", steps="start"))
         machine.shutdown(0.0, CAUSE)
