@@ -60,8 +60,6 @@ __all__ = (
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_PLAIN = (float, int)  # not bool
-
 
 def background(*, clock: Clock | None = None) -> Context:
     """The root of all contexts: no deadline, no values, never cancelled.
@@ -108,7 +106,7 @@ def timeout(
     if seconds is None:
         return with_cancel(parent)
     # The common cases first: the full check costs as much as the rest of this function.
-    if seconds.__class__ not in _PLAIN or not 0.0 <= seconds < 1e300:
+    if (type(seconds) is not float and type(seconds) is not int) or not 0.0 <= seconds < 1e300:
         seconds = _seconds("seconds", seconds, zero=True)
     if parent is None:
         parent = _current.get()

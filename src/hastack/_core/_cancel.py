@@ -294,14 +294,18 @@ class Context:
             except ValueError:
                 restore(token, self)
         if self._owned:
-            if self._end is None and (
-                (self._parent is None and self._deadline is None) or self._look() is None
-            ):
-                with _lock:
-                    if self._end is None:
-                        self._end = _EXITED
-            if self._live is not None:
-                self._flush()
+            self._leave()
+
+    def _leave(self) -> None:
+        """End this context because its scope is left."""
+        if self._end is None and (
+            (self._parent is None and self._deadline is None) or self._look() is None
+        ):
+            with _lock:
+                if self._end is None:
+                    self._end = _EXITED
+        if self._live is not None:
+            self._flush()
 
     async def __aenter__(self) -> Self:
         global _delivery
@@ -462,7 +466,7 @@ class Context:
         """Take the callbacks of this ended context and of all below it, and run them."""
         due: list[Callable[[], object]] = []
         with _lock:
-            nodes = [self]
+            nodes: list[Context] = [self]
             for node in nodes:  # grows while it is walked: parents come before children
                 if node._end is None:
                     node._look()
@@ -498,14 +502,15 @@ def _run_all(callbacks: list[Callable[[], object]]) -> None:
 
 def report(error: BaseException, callback: object) -> None:
     """Show an error that has no caller to go to."""
-    fields = {
+    fields: dict[str, Any] = {
         "exc_type": type(error),
         "exc_value": error,
         "exc_traceback": error.__traceback__,
         "err_msg": "callback of a context raised",
         "object": callback,
     }
-    sys.unraisablehook(type("UnraisableHookArgs", (), fields)())
+    args: Any = type("UnraisableHookArgs", (), fields)()
+    sys.unraisablehook(args)
 
 
 @final
@@ -546,6 +551,9 @@ class Background(Context):
 
     def __enter__(self) -> Self:
         raise InvalidArgument("ctx", self, "a context made from a background; see using()")
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
 
     def __repr__(self) -> str:
         return "<Context background>"
