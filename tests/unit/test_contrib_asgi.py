@@ -223,9 +223,6 @@ class TestGuards:
 
 
 class TestContext:
-    def setup_method(self):
-        pytest.importorskip("hastack.contrib.propagate")
-
     def test_the_deadline_comes_from_the_header_bounded_by_the_maximum(self):
         seen = []
 

@@ -106,9 +106,6 @@ def test_streaming_and_close_pass_through():
 
 
 class TestContext:
-    def setup_method(self):
-        pytest.importorskip("hastack.contrib.propagate")
-
     def test_the_deadline_is_current_in_the_application_and_its_body(self):
         seen = []
 
