@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._all_of import AllOf
     from ._breaker import BreakerState
     from ._breaker_events import BreakerChanged
-    from ._circuit import CircuitBreaker
+    from ._circuit import BreakerPermit, BreakerSnapshot, CircuitBreaker
     from ._compose import Pipeline, compose
     from ._concurrency import ConcurrencyLimit
     from ._decision import Decision
@@ -50,6 +50,8 @@ _HOMES = {
     "Admission": "_guard",
     "AllOf": "_all_of",
     "BreakerChanged": "_breaker_events",
+    "BreakerPermit": "_circuit",
+    "BreakerSnapshot": "_circuit",
     "BreakerState": "_breaker",
     "CircuitBreaker": "_circuit",
     "ConcurrencyLimit": "_concurrency",
@@ -83,6 +85,8 @@ __all__ = (
     "Admission",
     "AllOf",
     "BreakerChanged",
+    "BreakerPermit",
+    "BreakerSnapshot",
     "BreakerState",
     "CircuitBreaker",
     "ConcurrencyLimit",
