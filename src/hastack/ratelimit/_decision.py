@@ -24,9 +24,7 @@ class Decision:
 
     __slots__ = ("allowed", "level", "reset_after", "retry_after")
 
-    def __init__(
-        self, allowed: bool, level: float, retry_after: float, reset_after: float
-    ) -> None:
+    def __init__(self, allowed: bool, level: float, retry_after: float, reset_after: float) -> None:
         self.allowed = allowed
         self.level = level
         self.retry_after = retry_after

@@ -318,9 +318,7 @@ class RateLimiter(Admission):
     def _report(self, key: Hashable, cost: float, retry_after: float) -> None:
         self._publish(key, cost, "limited", retry_after)
 
-    def _publish(
-        self, key: Hashable, cost: float, reason: str, retry_after: float | None
-    ) -> None:
+    def _publish(self, key: Hashable, cost: float, reason: str, retry_after: float | None) -> None:
         REJECTED.publish(
             RequestRejected(
                 at=self._clock.monotonic(),

@@ -347,8 +347,7 @@ class WaitingRoom:
             loop is not None
             and _running_loop() is loop
             and (
-                self._clock is SYSTEM_CLOCK
-                or getattr(loop, "_hastack_clock", None) is self._clock
+                self._clock is SYSTEM_CLOCK or getattr(loop, "_hastack_clock", None) is self._clock
             )
         ):
             return loop.call_later(delay, call).cancel, loop
