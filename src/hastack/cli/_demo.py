@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hastack._core._extras import require
 from hastack.errors import HastackError, MissingDependency
@@ -21,32 +21,30 @@ _NAMES = ("unprotected", "fixed-window", "token-bucket", "step-rule", "hastack")
 _MOST = 1000.0  # requests per second that one generator process can honestly send
 
 
-class _Rate(click.ParamType):
+def _rate(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """``2x`` is a multiple of the capacity, ``350`` requests per second."""
+    from .demo._workload import Plan
 
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from .demo._workload import Plan
-
-        text = str(value).strip().lower()
-        try:
-            rate = float(text[:-1]) * Plan().capacity if text.endswith("x") else float(text)
-        except ValueError:
-            rate = 0.0
-        if not 1.0 <= rate <= _MOST:
-            self.fail(
-                f"{value!r}: expected a multiple of the capacity such as 2x, or requests per "
-                f"second, together 1 to {_MOST:.0f} requests per second",
-                param,
-                ctx,
-            )
-        return rate
+    text = value.strip().lower()
+    try:
+        rate = float(text[:-1]) * Plan().capacity if text.endswith("x") else float(text)
+    except ValueError:
+        rate = 0.0
+    if not 1.0 <= rate <= _MOST:
+        raise click.BadParameter(
+            f"{value!r}: expected a multiple of the capacity such as 2x, or requests per "
+            f"second; in all 1 to {_MOST:.0f} requests per second"
+        )
+    return rate
 
 
 @click.command()
 @click.option(
-    "--rate", type=_Rate(), default="2x", show_default=True, help="Load: 2x capacity, or 350 rps."
+    "--rate",
+    callback=_rate,
+    default="2x",
+    show_default=True,
+    help="Load: a multiple of the capacity (2x), or requests per second (350).",
 )
 @click.option(
     "--trace",

@@ -35,7 +35,7 @@ class ConsecutiveFailures:
         if self.state == "closed":
             return True
         if self.state == "open" and now >= self._until:
-            self.state = "half_open"
+            self.state = "half-open"
             return True
         return False
 
@@ -50,14 +50,14 @@ class ConsecutiveFailures:
         if self.state == "open":
             return
         self._failed += 1
-        if self.state == "half_open" or self._failed >= self._limit:
+        if self.state == "half-open" or self._failed >= self._limit:
             self.state = "open"
             self._until = now + self._open_for
             self._failed = 0
 
     def abandon(self, now: float) -> None:
         """An admitted call never ran; if it was the probe, the next call may be it."""
-        if self.state == "half_open":
+        if self.state == "half-open":
             self.state = "open"
             self._until = now
 
@@ -94,7 +94,7 @@ class PlainBreaker(Admission):
 
     @property
     def state(self) -> str:
-        """``closed``, ``open`` or ``half_open``."""
+        """``closed``, ``open`` or ``half-open``."""
         return self._core.state
 
     def _admit(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _svg
 from ._style import CSS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def page(document: dict[str, Any]) -> str:
@@ -111,13 +114,23 @@ def _legend() -> str:
         ("failed", "failed"),
         ("shed", "shed: refused at once by a guard"),
         ("sick", "brown-out"),
-        ("healthy", "healthy / breaker closed"),
-        ("half", "half-open"),
-        ("open", "sick / breaker open"),
-        ("wrong", "breaker wrong"),
     )
-    items = "".join(f"<li>{_svg.swatch(css)}{escape(text)}</li>" for css, text in entries)
-    return f'<section><h2>Over time</h2><ul class="legend">{items}</ul></section>'
+    bands = (
+        ("healthy", "healthy; breaker closed"),
+        ("half", "breaker half-open"),
+        ("open", "sick; breaker open"),
+        ("wrong", "breaker wrong"),
+        ("grace", "not judged"),
+    )
+    return (
+        "<section><h2>Over time</h2>"
+        f'<ul class="legend"><li>Requests:</li>{_entries(entries)}</ul>'
+        f'<ul class="legend"><li>Bands below:</li>{_entries(bands)}</ul></section>'
+    )
+
+
+def _entries(entries: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"<li>{_svg.swatch(css)}{escape(text)}</li>" for css, text in entries)
 
 
 def _strategy(document: dict[str, Any], strategy: dict[str, Any]) -> str:
@@ -139,36 +152,34 @@ def _strategy(document: dict[str, Any], strategy: dict[str, Any]) -> str:
 def _definitions(document: dict[str, Any]) -> str:
     plan = document["plan"]
     lag = max(each["score"]["lag_p99"] for each in document["strategies"]) * 1000
-    entries = (
-        (
-            "load",
+    entries = {
+        "load": (
             f"{document['source']}; the same arrivals for every strategy. Open loop: requests "
             "leave at their time whether or not earlier ones were answered, and latency counts "
-            f"from that time. The generator itself was {lag:.1f} ms late at most (p99).",
+            f"from that time. The generator itself was {lag:.1f} ms late at most (p99)."
         ),
-        ("in time", f"answered with success within {plan['deadline']:g} s of its arrival"),
-        ("late", f"anything else after {plan['deadline']:g} s, or nothing at all"),
-        ("failed", "an error within that time that was not a refusal"),
-        ("shed", "refused by a guard with 429 or 503"),
-        (
-            "p50, p99",
+        "in time": f"answered with success within {plan['deadline']:g} s of its arrival",
+        "late": f"anything else after {plan['deadline']:g} s, or nothing at all",
+        "failed": "an error within that time that was not a refusal",
+        "shed": "refused by a guard with 429 or 503",
+        "p50, p99": (
             "of the accepted: all that was answered in time or late; latencies are cut off at "
-            f"{plan['patience']:g} s, when the client stops listening",
+            f"{plan['patience']:g} s, when the client stops listening"
         ),
-        (
-            "breaker right",
+        "breaker right": (
             f"share of {plan['tick'] * 1000:.0f} ms ticks in which the breaker was closed while "
             "the dependency was healthy, or not closed while it was sick. Half-open counts as "
-            f"not closed. The {plan['grace']:g} s after each change are not judged. False open "
+            f"not closed. The {plan['grace']:.3g} s after each change are not judged. False open "
             "and missed open are the two ways to be wrong; without a breaker it counts as "
-            "always closed.",
+            "always closed."
         ),
-        (
-            "dependency",
+        "dependency": (
             f"{plan['workers']} workers, {plan['service_time'] * 1000:.0f} ms a call on average, "
-            f"at most {plan['queue']} calls waiting; seed {plan['seed']}",
+            f"at most {plan['queue']} calls waiting; seed {plan['seed']}"
         ),
-        ("software", f"hastack {document['hastack']}, Python {document['python']}"),
+        "software": f"hastack {document['hastack']}, Python {document['python']}",
+    }
+    items = "".join(
+        f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in entries.items()
     )
-    items = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in entries)
     return f"<section><h2>What the words mean</h2><dl>{items}</dl></section>"

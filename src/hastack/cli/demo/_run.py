@@ -146,9 +146,12 @@ async def _measure(
     site.service.say(start=start)
     running = Running(site.strategy, Driver(site.port, plan), start)
     watching(running)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_listen(site.service, running.ticks))
-        group.create_task(running.driver.run(arrivals, start))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_listen(site.service, running.ticks))
+            group.create_task(running.driver.run(arrivals, start))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # whichever it is, one is enough to stop
     driver = running.driver
     return Result(
         site.strategy,

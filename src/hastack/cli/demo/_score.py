@@ -47,7 +47,7 @@ class Tick(NamedTuple):
 
     Attributes:
         at: Seconds from the start of the load.
-        state: ``closed``, ``open`` or ``half_open``.
+        state: ``closed``, ``open`` or ``half-open``.
         limit: The limit in its own unit, or ``None``.
     """
 

@@ -17,6 +17,8 @@ from ._children import run_child
 from ._strategies import by_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -128,6 +130,18 @@ def watch(parent: Parent, plan: Plan, guarded: Guarded, start: float) -> None:
     parent.say(done=True)
 
 
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._say_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._say_started()
+
+
 async def _main(parent: Parent) -> None:
     plan = parent.plan
     guarded = by_name(parent.spec["strategy"]).build(plan)
@@ -135,7 +149,7 @@ async def _main(parent: Parent) -> None:
     _, client = await loop.create_connection(
         DependencyClient, "127.0.0.1", parent.spec["dependency"]
     )
-    listener = socket.create_server(("127.0.0.1", parent.spec.get("port", 0)), backlog=2048)
+    listener = socket.create_server(("127.0.0.1", parent.spec["port"]), backlog=2048)
     config = uvicorn.Config(
         make_app(guarded, client),
         lifespan="off",
@@ -144,11 +158,8 @@ async def _main(parent: Parent) -> None:
         timeout_keep_alive=60,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, lambda: parent.say(port=listener.getsockname()[1]))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    parent.say(port=listener.getsockname()[1])
     start: dict[str, Any] = await parent.hear()
     threading.Thread(
         target=watch, args=(parent, plan, guarded, start["start"]), daemon=True

@@ -22,7 +22,7 @@ class Guarded:
 
     Attributes:
         guard: Stands around the handler; ``None`` leaves it bare.
-        state: The breaker's state now: ``closed``, ``open`` or ``half_open``.
+        state: The breaker's state now: ``closed``, ``open`` or ``half-open``.
         limit: The limit now, in the strategy's unit; ``None`` without one.
     """
 
@@ -53,10 +53,19 @@ class Strategy:
 FAILURES = 5
 """Consecutive failures that open the baselines' breaker; the default of pybreaker."""
 
+COMPRESSION = 10.0
+"""The nine seconds of a standard run stand for an episode of ninety: every default time constant
+of a guard (windows, periods, open times) is divided by this, for all strategies alike."""
 
-def _plain(plan: Plan, limiter: ratelimit.Guard, limit: Callable[[], float | None]) -> Guarded:
-    """A baseline: the plain breaker, its limiter, and the client's deadline as timeout."""
-    breaker = PlainBreaker(failures=FAILURES, open_for=plan.beat)
+
+def _time(plan: Plan, seconds: float) -> float:
+    """A guard's default time constant, compressed like the episode."""
+    return seconds / COMPRESSION * plan.beat
+
+
+def _baseline(plan: Plan, limiter: ratelimit.Guard, limit: Callable[[], float | None]) -> Guarded:
+    """The plain breaker, a limiter, and the client's deadline as timeout."""
+    breaker = PlainBreaker(failures=FAILURES, open_for=_time(plan, 5.0))
     guard = ratelimit.compose(breaker, limiter, ratelimit.Timeout(plan.deadline))
     return Guarded(guard=guard, state=lambda: breaker.state, limit=limit)
 
@@ -65,6 +74,23 @@ def _unprotected(plan: Plan) -> Guarded:
     return Guarded(guard=None, state=lambda: "closed", limit=lambda: None)
 
 
+def _fixed_window(plan: Plan) -> Guarded:
+    limiter = ratelimit.FixedWindow(f"{plan.capacity:.0f}/s", name="fixed-window")
+    return _baseline(plan, limiter, lambda: plan.capacity)
+
+
+def _token_bucket(plan: Plan) -> Guarded:
+    # A burst of two calls per worker: enough to keep them busy, too little for a standing queue.
+    burst = 2.0 * plan.workers
+    limiter = ratelimit.TokenBucket(plan.capacity, burst=burst, name="token-bucket")
+    return _baseline(plan, limiter, lambda: plan.capacity)
+
+
+_PLAIN = (
+    f"Plain breaker: open after {FAILURES} failures in a row for 0.5 s, one probe. "
+    "Timeout at the client's deadline."
+)
+
 STRATEGIES = (
     Strategy(
         name="unprotected",
@@ -72,6 +98,20 @@ STRATEGIES = (
         summary="No guard at all.",
         unit="",
         build=_unprotected,
+    ),
+    Strategy(
+        name="fixed-window",
+        title="Fixed window",
+        summary=f"As many requests in each second as the nominal capacity. {_PLAIN}",
+        unit="requests/s",
+        build=_fixed_window,
+    ),
+    Strategy(
+        name="token-bucket",
+        title="Token bucket",
+        summary=f"Static rate at the nominal capacity, burst of two per worker. {_PLAIN}",
+        unit="requests/s",
+        build=_token_bucket,
     ),
 )
 

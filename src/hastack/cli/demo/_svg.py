@@ -23,6 +23,7 @@ class Frame:
         height: Outer height.
         top: Value at the upper edge.
         bottom: Value at the lower edge; above zero the axis is logarithmic.
+        shaded: Whether the brown-out is shaded.
     """
 
     def __init__(
@@ -33,14 +34,16 @@ class Frame:
         height: float,
         top: float,
         bottom: float = 0.0,
+        shaded: bool = True,
     ) -> None:
         self._duration = float(document["plan"]["duration"])
         self._width, self._height = width, height
         self._low, self._high = _axis(bottom, bottom), _axis(top, bottom)
         self._bottom = bottom
         self._parts: list[str] = []
-        start, end = document["brownout"]
-        self.block("sick", start, end, self.floor, _TOP)
+        if shaded:
+            start, end = document["brownout"]
+            self.block("sick", start, end, self.floor, _TOP)
 
     @property
     def floor(self) -> float:
@@ -186,7 +189,7 @@ def limit(document: dict[str, Any], strategy: dict[str, Any]) -> str:
         frame.line("limit", [at for at, _, _ in ticks], [value for _, _, value in ticks])
     else:
         frame.scale([])
-        frame.text(frame.x(document["plan"]["duration"] / 2) + 28, 95.0, "no limit")
+        frame.text(frame.x(document["plan"]["duration"] / 2) + 22, 95.0, "no limit")
     return frame.svg(f"Limit over time, {strategy['title']}")
 
 
@@ -195,23 +198,22 @@ def breaker(document: dict[str, Any], strategy: dict[str, Any]) -> str:
     plan = document["plan"]
     start, end = document["brownout"]
     duration, tick = plan["duration"], plan["tick"]
-    frame = Frame(document, width=520, height=44, top=1.0)
+    frame = Frame(document, width=520, height=48, top=1.0, shaded=False)
     frame.block("healthy", 0.0, start, 12, 2, "dependency healthy")
     frame.block("open", start, end, 12, 2, "dependency sick")
     frame.block("healthy", end, duration, 12, 2, "dependency healthy")
     for first, last, state in _runs(strategy["ticks"], tick):
-        frame.block(_BANDS[state], first, last, 26, 16, f"breaker {state.replace('_', '-')}")
+        frame.block(_BANDS[state], first, last, 26, 16, f"breaker {state}")
     for at, state, _ in strategy["ticks"]:
         sick = start <= at < end
-        grace = any(change <= at < change + plan["grace"] for change in (start, end))
-        if grace:
-            frame.block("grace", at, at + tick, 33, 29, "grace: not judged")
+        if any(change <= at < change + plan["grace"] for change in (start, end)):
+            frame.block("grace", at, at + tick, 35, 30, "grace: not judged")
         elif sick == (state == "closed"):
-            frame.block("wrong", at, at + tick, 33, 29, "missed open" if sick else "false open")
+            frame.block("wrong", at, at + tick, 35, 30, "missed open" if sick else "false open")
     return frame.svg(f"Breaker against the truth, {strategy['title']}")
 
 
-_BANDS = {"closed": "healthy", "half_open": "half", "open": "open"}
+_BANDS = {"closed": "healthy", "half-open": "half", "open": "open"}
 
 
 def _runs(ticks: Sequence[Sequence[Any]], tick: float) -> list[tuple[float, float, str]]:

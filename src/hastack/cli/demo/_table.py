@@ -31,7 +31,7 @@ _COLUMNS = (
     *("strategy", "goodput\n/s", "p50\nms", "p99\nms", "breaker\nright", "false\nopen"),
     *("missed\nopen", "shed", "failed", "late"),
 )
-_STATE_STYLE = {"closed": "green", "half_open": "yellow", "open": "red"}
+_STATE_STYLE = {"closed": "green", "half-open": "yellow", "open": "red"}
 
 
 def live(
@@ -89,7 +89,7 @@ def _running(plan: Plan, now: Running) -> tuple[RenderableType, ...]:
         _sparkline(plan, rates),
         f"{now.driver.counts[OK] / max(plan.beat, at):.0f}",
         milliseconds(percentile(recent, 0.99), plan) if recent else "-",
-        Text(state.replace("_", "-"), style=_STATE_STYLE[state]),
+        Text(state, style=_STATE_STYLE[state]),
     )
 
 
@@ -112,7 +112,7 @@ def milliseconds(seconds: float, plan: Plan) -> str:
 
 def final(plan: Plan, results: Sequence[Result]) -> RenderableType:
     """The comparison, and how it stands against the headline."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for title in _COLUMNS:
         table.add_column(title, justify="left" if title == "strategy" else "right", no_wrap=True)
     best = max(result.score.goodput for result in results)
@@ -167,5 +167,3 @@ def _headlines(results: Sequence[Result]) -> list[Text]:
                 )
             )
     return lines
-
-

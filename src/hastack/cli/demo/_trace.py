@@ -21,14 +21,11 @@ if TYPE_CHECKING:
 MOST = 1_000_000
 """Requests read of one log; the rest is left out, and the description says so."""
 
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        "jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1
-    )
-}
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 # Common and combined log format, and nginx's `$time_local`: [10/Oct/2026:13:55:36 +0200]
-_CLF = re.compile(r"\[(\d{2})/(\w{3})/(\d{4}):(\d{2}):(\d{2}):(\d{2})(?:\.(\d+))? ([+-])(\d{2})(\d{2})\]")
+_CLF = re.compile(
+    r"\[(\d{2})/(\w{3})/(\d{4}):(\d{2}):(\d{2}):(\d{2})(?:\.(\d+))? ([+-])(\d{2})(\d{2})\]"
+)
 # nginx's `$time_iso8601`, and what structured logs print: 2026-10-10T13:55:36.123+02:00
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:[.,]\d+)?(?:Z|[+-]\d{2}:?\d{2})?")
 # nginx's `$msec`: seconds since the epoch with milliseconds, 1791633336.123
@@ -77,9 +74,9 @@ def stamp(line: str) -> tuple[float, bool] | None:
 
 def _common(found: re.Match[str]) -> tuple[float, bool] | None:
     day, month, year, hour, minute, second, part, sign, hours, minutes = found.groups()
-    number = _MONTHS.get(month.lower())
-    if number is None:
+    if month.lower() not in _MONTHS:
         return None
+    number = _MONTHS.index(month.lower()) + 1
     offset = int(hours) * 3600 + int(minutes) * 60
     at = timegm((int(year), number, int(day), int(hour), int(minute), int(second), 0, 0, 0))
     at += -offset if sign == "+" else offset
@@ -131,6 +128,9 @@ def _resolution(fine: bool) -> float:
 
 def read(path: Path) -> Trace:
     """`parse` the log at ``path``; one that ends in ``.gz`` is unpacked on the way."""
-    opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-    with opened as raw, io.TextIOWrapper(raw, encoding="utf-8", errors="replace") as text:
+    unpack = gzip.open if path.suffix == ".gz" else open
+    with (
+        unpack(path, "rb") as raw,
+        io.TextIOWrapper(raw, encoding="utf-8", errors="replace") as text,
+    ):
         return parse(text)
