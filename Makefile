@@ -27,7 +27,7 @@ demo: ## run the main job: one service under overload, once per strategy (ARGS=.
 
 # The order is: what fails fastest first, and pytest last, so that its closing line ends the output.
 test: debian venv ## everything CI runs: lint, types, import contract, docs, tests with coverage
-	@$(MAKE) --no-print-directory lint types contract docs
+	@$(MAKE) --no-print-directory -j2 -O lint types contract docs
 	@$(BIN)/python -m pytest $$($(BIN)/python scripts/pure.py cov-flags) $(ARGS)
 
 test-all: ## the tests on every Python found, and once more on a compiled build
