@@ -40,6 +40,7 @@ lint: venv ## ruff: rules and format
 types: venv ## mypy strict and pyright, over the sources and the typing tests
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/python scripts/typed.py
 
 contract: venv ## the layers of docs/architecture.md
 	@$(BIN)/lint-imports
