@@ -16,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 BOOTSTRAP = $(PYTHON) scripts/bootstrap.py --venv $(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types contract docs bench surface fmt venv clean
+.PHONY: help demo test test-all lint types contract docs bench surface fmt venv debian clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,7 +26,7 @@ demo: ## run the main job: one service under overload, once per strategy (ARGS=.
 	@$(BIN)/hastack demo $(ARGS)
 
 # The order is: what fails fastest first, and pytest last, so that its closing line ends the output.
-test: venv ## everything CI runs: lint, types, import contract, docs, tests with coverage
+test: debian venv ## everything CI runs: lint, types, import contract, docs, tests with coverage
 	@$(MAKE) --no-print-directory lint types contract docs
 	@$(BIN)/python -m pytest $$($(BIN)/python scripts/pure.py cov-flags) $(ARGS)
 
@@ -58,7 +58,10 @@ fmt: venv ## format and fix what ruff can
 	@$(BIN)/ruff format -q .
 
 venv:
-	@$(BOOTSTRAP) --extras all --groups dev --debian nginx
+	@$(BOOTSTRAP) --extras all --groups dev
+
+debian:
+	@$(PYTHON) scripts/bootstrap.py --debian nginx
 
 clean: ## remove everything the targets made
 	rm -rf .venv* build dist docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache \

@@ -19,12 +19,14 @@ sys.path.insert(0, str(ROOT / "scripts"))
 def extensions() -> list[Extension]:
     """The compiled twins of the decision modules; a failing compiler leaves them out."""
     from mypyc.build import mypycify
-    from pure import pure_modules, source_file
+    from pure import modules, source_file
 
     # Types are `make types`'s business: the isolated build has none of the packages that the
     # neighbours of these modules import.
     mypy = ["--config-file=", "--follow-imports=silent", "--ignore-missing-imports"]
-    built = mypycify([*mypy, *map(source_file, pure_modules())], opt_level="3", debug_level="0")
+    built = mypycify(
+        [*mypy, *map(source_file, modules("COMPILED_MODULES"))], opt_level="3", debug_level="0"
+    )
     for extension in built:
         extension.optional = True
     return built

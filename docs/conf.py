@@ -16,8 +16,8 @@ html_theme = "furo"
 html_title = "hastack"
 html_static_path: list[str] = []
 
-# Docstrings name things in `single backticks`, as code.
-default_role = "code"
+# Docstrings name things in `single backticks`: a link where the name is known, code elsewhere.
+default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
@@ -29,7 +29,10 @@ napoleon_use_ivar = True
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# Builds ask no network, so there is no inventory for what is not ours: only hastack's own
-# references must resolve.
+# Builds ask no network, so there is no inventory for what is not ours: only hastack's own public
+# names must resolve. Private modules and type variables have no page.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!hastack\b).*")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!hastack\b).*"),
+    (r"py:.*", r"hastack\.(.*\.)?(_\w+(\..*)?|[A-Z])"),
+]

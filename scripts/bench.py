@@ -2,9 +2,8 @@
 
 usage: bench.py [word ...]     only the benchmarks whose name contains one of the words
 
-Both builds are installed the same way, in ``.venv-bench-pure`` and
-``.venv-bench-compiled``; the peers come
-from the ``bench`` dependency group.
+Both builds are installed the same way, in ``.venv-bench-pure`` and ``.venv-bench-compiled``; the
+peers come from the ``bench`` dependency group.
 """
 
 from __future__ import annotations

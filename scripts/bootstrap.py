@@ -1,6 +1,7 @@
 """Make the virtual environment that the Makefile targets run in, and keep it current.
 
-usage: bootstrap.py [--venv DIR] [--extras a,b] [--groups a,b] [--no-editable] [--debian a,b]
+usage: bootstrap.py --venv DIR [--extras a,b] [--groups a,b] [--no-editable]
+       bootstrap.py --debian a,b
 
 Standard library only; runs on whatever ``python3`` is, to say clearly what is missing. A stamp in
 the environment holds a hash of everything an install depends on, so that a second run only reads
@@ -65,8 +66,17 @@ def apt_install(*packages: str) -> bool:
             ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages],
         ):
             done = subprocess.run(
-                command, env=environment, stdout=subprocess.DEVNULL, check=False, timeout=600
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=600,
             )
+        if done.returncode:
+            say(f"apt-get failed:\n{done.stdout}")
         return done.returncode == 0
     except subprocess.TimeoutExpired:
         return False
@@ -110,7 +120,7 @@ def create(venv: Path) -> None:
         raise SystemExit(2)
     shutil.rmtree(venv, ignore_errors=True)
     run(python, "-m", "venv", venv)
-    run(venv / "bin/python", "-m", "pip", "install", "-q", "-U", "pip>=25.1")
+    run(venv / "bin/python", "-m", "pip", "install", "-qq", "-U", "pip>=25.1")
 
 
 def fingerprint(*names: str | Path) -> str:
@@ -122,30 +132,31 @@ def fingerprint(*names: str | Path) -> str:
     return digest.hexdigest()
 
 
-def install(venv: Path, extras: set[str], groups: set[str], *, editable: bool) -> None:
+def install(venv: Path, extras: set[str], groups: set[str], *, editable: bool, again: bool) -> None:
     """Install hastack with what was asked for; a build of its own starts from nothing."""
     target = f".[{','.join(sorted(extras))}]" if extras else "."
     how = ["-e"] if editable else []
     if not editable:
         shutil.rmtree(ROOT / "build", ignore_errors=True)
     chosen = [part for group in sorted(groups) for part in ("--group", group)]
-    pip = [venv / "bin/python", "-m", "pip", "install", "-q"]
+    pip = [venv / "bin/python", "-m", "pip", "install", "-qq"]
     run(*pip, *how, target, *chosen)
-    if not editable:  # pip leaves an installed version alone, whatever its sources now say
+    if again and not editable:  # pip leaves an installed version alone, changed or not
         run(*pip, "--no-deps", "--force-reinstall", ".")
-        shutil.rmtree(ROOT / "build", ignore_errors=True)
 
 
 def main() -> None:
     """Bring the environment up to what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument("--venv", type=Path)
     parser.add_argument("--extras", default="")
     parser.add_argument("--groups", default="")
     parser.add_argument("--no-editable", action="store_true")
     parser.add_argument("--debian", default="")
     options = parser.parse_args()
     need_debian([name for name in options.debian.split(",") if name])
+    if options.venv is None:
+        return
 
     venv = ROOT / options.venv
     extras = {name for name in options.extras.split(",") if name}
@@ -165,9 +176,10 @@ def main() -> None:
         groups |= set(have["groups"])
 
     say(f"setting up {options.venv} (later runs start at once)")
-    if have.get("key") != key:
+    again = have.get("key") == key
+    if not again:
         create(venv)
-    install(venv, extras, groups, editable=not options.no_editable)
+    install(venv, extras, groups, editable=not options.no_editable, again=again)
     have = {"key": key, "sources": sources, "extras": sorted(extras), "groups": sorted(groups)}
     stamp.write_text(json.dumps(have), encoding="ascii")
 

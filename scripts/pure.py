@@ -1,6 +1,6 @@
 """The pure decision modules, read from the one list without importing hastack.
 
-usage: pure.py cov-flags | files
+usage: pure.py cov-flags
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pure_modules() -> tuple[str, ...]:
-    """``PURE_MODULES`` of ``src/hastack/_core/_accel.py``."""
-    source = (ROOT / "src/hastack/_core/_accel.py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PURE_MODULES":
-            return tuple(ast.literal_eval(node.value))
-    raise SystemExit("PURE_MODULES not found in src/hastack/_core/_accel.py")
+def modules(name: str) -> tuple[str, ...]:
+    """``COMPILED_MODULES`` or ``PURE_MODULES`` of ``src/hastack/_core/_accel.py``."""
+    path = ROOT / "src/hastack/_core/_accel.py"
+    scope: dict[str, tuple[str, ...]] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith("_MODULES"):
+            exec(ast.unparse(node), scope)  # noqa: S102  # the second list includes the first
+    return scope[name]
 
 
 def source_file(module: str) -> str:
@@ -28,8 +29,6 @@ def source_file(module: str) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["cov-flags"]:
-        print(" ".join(f"--cov={name}" for name in pure_modules()))
-    elif sys.argv[1:] == ["files"]:
-        print("\n".join(map(source_file, pure_modules())))
+        print(" ".join(f"--cov={name}" for name in modules("PURE_MODULES")))
     else:
         raise SystemExit(__doc__)

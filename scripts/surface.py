@@ -54,7 +54,8 @@ def public_modules() -> list[str]:
             parts = parts[:-1]
         if not any(part.startswith("_") for part in parts):
             names.append(".".join(parts))
-    return sorted(names)
+    # A command's surface is its options; its modules are nobody's to import.
+    return sorted(name for name in names if not name.startswith("hastack.cli."))
 
 
 @cache

@@ -124,10 +124,7 @@ def judge(checks: Iterable[CheckResult], against: Iterable[str] = ()) -> Verdict
         why = "not checked yet" if each.ok is None else each.detail or "failed"
         failing.append(f"{each.name}: {why}")
         fatal = fatal or each.critical
-    if fatal:
-        status = Status.FAIL
-    else:
-        status = Status.DEGRADED if failing else Status.PASS
+    status = Status.FAIL if fatal else Status.DEGRADED if failing else Status.PASS
     return Verdict(status=status, failing=tuple(failing), checks=results)
 
 

@@ -27,7 +27,7 @@ Example:
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, final
 
 from ._core._cancel import BACKGROUND, Background, Carrier, Context, _current, restore
 from ._core._errors import InvalidArgument
@@ -59,8 +59,6 @@ __all__ = (
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_PLAIN = (float, int)  # not bool
 
 
 def background(*, clock: Clock | None = None) -> Context:
@@ -108,12 +106,12 @@ def timeout(
     if seconds is None:
         return with_cancel(parent)
     # The common cases first: the full check costs as much as the rest of this function.
-    if seconds.__class__ not in _PLAIN or not 0.0 <= cast(float, seconds) < 1e300:
+    if (type(seconds) is not float and type(seconds) is not int) or not 0.0 <= seconds < 1e300:
         seconds = _seconds("seconds", seconds, zero=True)
     if parent is None:
         parent = _current.get()
     clock = parent._clock
-    at = clock.monotonic() + cast(float, seconds)
+    at = clock.monotonic() + seconds
     return Context(
         None if parent.__class__ is Background else parent, clock, parent._values, at, cause
     )

@@ -213,8 +213,7 @@ class Health:
             raise InvalidArgument("on", on, "some of 'readiness' and 'startup'")
         if not callable(call):
             raise InvalidArgument("call", call, "a callable without arguments")
-        if not isinstance(name, str) or not name:
-            raise InvalidArgument("name", name, "a non-empty string")
+        _validate.text("name", name)
         entry = _Entry(
             call,
             CheckState(
@@ -368,10 +367,12 @@ class Health:
 
     def _judge(self, kind: str, against: Iterable[str]) -> Verdict:
         now = self._clock.monotonic()
+        changes: list[HealthChanged] = []
         with self._lock:
             for entry in self._checks.values():
-                self._count_overdue(entry, now)
+                self._count_overdue(entry, now, changes)
             results = [e.state.result(now) for e in self._checks.values() if kind in e.on]
+        self._publish(changes)
         return judge(results, against)
 
     def _judge_startup(self) -> Verdict:
@@ -388,6 +389,7 @@ class Health:
         now = self._clock.monotonic()
         flights: list[_Flight] = []
         begun: list[tuple[_Entry, _Flight]] = []
+        changes: list[HealthChanged] = []
         with self._lock:
             if self._pid != os.getpid():
                 self._forget_parent()
@@ -399,9 +401,10 @@ class Health:
                     flight = entry.flight = _Flight(now, now + entry.timeout)
                     begun.append((entry, flight))
                 elif now >= flight.deadline:
-                    self._count_overdue(entry, now)
+                    self._count_overdue(entry, now, changes)
                     continue
                 flights.append(flight)
+        self._publish(changes)
         for entry, flight in begun:
             self._run(entry, flight)
         return flights
@@ -417,45 +420,52 @@ class Health:
     def _run(self, entry: _Entry, flight: _Flight) -> None:
         def ended(error: BaseException | None, result: object) -> None:
             now = self._clock.monotonic()
+            changes: list[HealthChanged] = []
             with self._lock:
                 if entry.flight is flight:
                     entry.flight = None
                 if not flight.counted:
                     flight.counted = True
                     ok, detail = _understand(error, result)
-                    self._record(entry, now, ok, detail, now - flight.began)
+                    self._record(entry, now, ok, detail, now - flight.began, changes)
             flight.landed.set()
+            self._publish(changes)
 
         ctx = _context.timeout(entry.timeout, parent=_context.background(clock=self._clock))
-        self._steps.run(
-            entry.call, ended, label=f"health-{entry.state.name}", ctx=ctx, own=True
-        )
+        self._steps.run(entry.call, ended, label=f"health-{entry.state.name}", ctx=ctx, own=True)
 
-    def _count_overdue(self, entry: _Entry, now: float) -> None:
+    def _count_overdue(self, entry: _Entry, now: float, changes: list[HealthChanged]) -> None:
         """Record a run whose time is over as bad; again for every ttl that it goes on."""
         flight = entry.flight
         if flight is None or now < flight.deadline:
             return
         if not flight.counted:
             flight.counted = True
-            self._record(entry, now, False, f"no answer within {entry.timeout:g} s", None)
+            self._record(entry, now, False, f"no answer within {entry.timeout:g} s", None, changes)
         elif not entry.state.fresh(now):
-            took = now - flight.began
-            self._record(entry, now, False, f"still no answer after {took:.1f} s", None)
+            detail = f"still no answer after {now - flight.began:.1f} s"
+            self._record(entry, now, False, detail, None, changes)
 
     def _record(
-        self, entry: _Entry, now: float, ok: bool, detail: str, took: float | None
+        self,
+        entry: _Entry,
+        now: float,
+        ok: bool,
+        detail: str,
+        took: float | None,
+        changes: list[HealthChanged],
     ) -> None:
         if entry.state.record(now, ok, detail, took) and _CHANGED.subscribers:
             bad = Status.FAIL if entry.state.critical else Status.DEGRADED
-            _CHANGED.publish(
-                HealthChanged(
-                    name=self.name,
-                    check=entry.state.name,
-                    status=Status.PASS if ok else bad,
-                    detail=detail,
-                )
-            )
+            status = Status.PASS if ok else bad
+            check = entry.state.name
+            changes.append(HealthChanged(name=self.name, check=check, status=status, detail=detail))
+
+    @staticmethod
+    def _publish(changes: list[HealthChanged]) -> None:
+        # Never under the lock: a subscriber may ask for a verdict.
+        for each in changes:
+            _CHANGED.publish(each)
 
     async def _landed(self, flights: list[_Flight]) -> None:
         import asyncio

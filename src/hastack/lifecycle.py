@@ -148,11 +148,9 @@ class Lifecycle:
         parent: Context | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise InvalidArgument("name", name, "a non-empty string")
         period = _validate.seconds("probe_period", probe_period)
         failures = _validate.integer("probe_failures", probe_failures)
-        self.name = name
+        self.name = _validate.text("name", name)
         self.context: Context = _context.with_cancel(parent or _context.background(clock=clock))
         self._times = Budget(
             period * failures
@@ -215,8 +213,7 @@ class Lifecycle:
                 step: call if call is not None else getattr(component, step.value, None)
                 for step, call in given.items()
             }
-        if not isinstance(name, str) or not name:
-            raise InvalidArgument("component", name, "a non-empty name")
+        _validate.text("component", name)
         calls = {step: call for step, call in given.items() if call is not None}
         for step, call in calls.items():
             if not callable(call):
@@ -278,6 +275,11 @@ class Lifecycle:
     def ready(self) -> bool:
         """Whether the service wants new work: serving, and nobody has asked it to end."""
         return self._phase is Phase.SERVING and not self._asked
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of all components, as they were added."""
+        return tuple(self._added)
 
     @property
     def budget(self) -> float:
@@ -439,7 +441,10 @@ class Lifecycle:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         try:
             self.shutdown(error or ShutdownRequested("the block ended"))
@@ -460,7 +465,10 @@ class Lifecycle:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         try:
             await self._end_async(error or ShutdownRequested("the block ended"))

@@ -14,140 +14,194 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import heapq
 import itertools
 import selectors
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, final
 
-from ._core._errors import InvalidArgument
+from ._core._cancel import Background, _current
+from ._core._validate import number, optional_seconds
+from ._core._validate import seconds as _seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from concurrent.futures import Executor
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 __all__ = ("ManualClock",)
+
+
+# Real seconds that others get before time moves: threads of which nobody knows what they do, and
+# work that the loop itself has handed to an executor.
+_STRANGER = 0.005
+_WORKER = 0.05
 
 
 @final
 class ManualClock:
     """A clock for tests; satisfies `hastack.typing.Clock`.
 
-    Time moves by `advance`, and, with ``autojump``, by itself whenever everybody waits: a
-    blocked thread jumps to the next timer or the end of a wait, and an event loop made by `run`
-    jumps when no task is ready and no file descriptor is either. No test needs to sleep.
+    Time moves by `advance`, and, with ``autojump``, by itself whenever everybody waits: to the
+    next timer, or to the end of the wait that ends first. A thread that waits on this clock
+    waits in `wait` or `sleep`; an event loop made by `run` waits when no task and no file
+    descriptor is ready. No test needs to sleep.
+
+    When every thread of the process waits on this clock, the jump is immediate and exact.
+    Otherwise somebody may be about to do something, and gets a few real milliseconds (50 while
+    ``run_in_executor`` or `asyncio.to_thread` work is under way) before time moves on. Give
+    a larger ``autojump`` to threads that work longer than that between two waits.
 
     Args:
         start: First reading, in seconds.
-        autojump: Real seconds without any progress after which a blocking `wait` jumps.
+        autojump: Real seconds without any progress before time jumps, at least.
             ``None`` turns jumping off: waits then last until another thread calls `advance`.
+
+    Raises:
+        InvalidArgument: ``start`` is not finite or ``autojump`` is negative.
     """
 
     def __init__(self, start: float = 1000.0, *, autojump: float | None = 0.0) -> None:
-        if autojump is not None and not autojump >= 0.0:
-            raise InvalidArgument("autojump", autojump, "seconds >= 0, or None")
-        self._now = float(start)
-        self._autojump = autojump
-        self._changed = threading.Condition()
+        self._now = number("start", start, "a finite number of seconds", valid=lambda _: True)
+        self._autojump = optional_seconds("autojump", autojump, zero=True)
+        self._lock = threading.RLock()
         self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
         self._order = itertools.count()
         self._waiting: dict[int, float] = {}  # token -> end of that wait
+        self._workers = 0  # executor calls under way in loops of this clock
 
     def monotonic(self) -> float:
         """The current reading, in seconds."""
         return self._now
 
     def call_at(self, when: float, callback: Callable[[], None], /) -> Callable[[], None]:
-        """Run ``callback`` inside the `advance` that reaches ``when``."""
+        """Run ``callback`` inside the `advance` or jump that reaches ``when``.
+
+        What it raises reaches the caller of `advance`.
+        """
         cell = [callback]
-        with self._changed:
+        with self._lock:
             heapq.heappush(self._timers, (when, next(self._order), cell))
-            self._changed.notify_all()
-
-        def cancel() -> None:
-            with self._changed:
-                cell.clear()
-
-        return cancel
+        return cell.clear
 
     def advance(self, seconds: float) -> None:
-        """Move time on by ``seconds`` and run every timer that falls due, in order."""
-        if not seconds >= 0.0:
-            raise InvalidArgument("seconds", seconds, "a number >= 0")
-        self._advance_to(self._now + seconds)
+        """Move time on by ``seconds`` and run every timer that falls due, in order.
+
+        Raises:
+            InvalidArgument: ``seconds`` is negative or not finite.
+        """
+        self._advance_to(self._now + _seconds("seconds", seconds, zero=True))
 
     def set(self, now: float) -> None:
         """Set the reading outright, even backwards; no timer runs. For clock-fault tests."""
-        with self._changed:
-            self._now = float(now)
-            self._changed.notify_all()
+        reading = number("now", now, "a finite number of seconds", valid=lambda _: True)
+        with self._lock:
+            self._now = reading
 
     def wait(self, event: threading.Event, timeout: float | None = None, /) -> bool:
         """Wait in manual time; see the class for when time moves by itself."""
-        end = float("inf") if timeout is None else self._now + timeout
-        token = next(self._order)
-        with self._changed:
-            self._waiting[token] = end
-        try:
-            while not event.is_set() and self._now < end:
-                before = self._now
-                # A set() from another thread notifies nobody here, so the event itself is
-                # polled in real time while this clock stands still.
-                if event.wait(self._autojump if self._autojump is not None else 0.01):
-                    break
-                if self._autojump is not None and self._now == before:
-                    self._jump(end)
-        finally:
-            with self._changed:
-                del self._waiting[token]
+        end = inf if timeout is None else self._now + timeout
+        self._wait(event.wait, event.is_set, end)
         return event.is_set()
 
     def sleep(self, seconds: float) -> None:
         """Let ``seconds`` of manual time pass for this thread."""
-        self.wait(threading.Event(), seconds)
+        self.wait(threading.Event(), _seconds("seconds", seconds, zero=True))
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """A new event loop on this clock; real sockets and threads still work in it."""
         return _ManualLoop(self)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """`asyncio.run` on this clock: sleeps and timeouts take no real time."""
+        """`asyncio.run` on this clock: sleeps and timeouts take no real time.
+
+        The contexts of `hastack.context` made inside run on this clock, too.
+        """
+        variables = contextvars.copy_context()
+        variables.run(_current.set, Background(self))
         with asyncio.Runner(loop_factory=self.loop) as runner:
-            return runner.run(main)
+            return runner.run(main, context=variables)
 
-    def _next_due(self) -> float | None:
-        with self._changed:
-            while self._timers and not self._timers[0][2]:
-                heapq.heappop(self._timers)
-            return self._timers[0][0] if self._timers else None
+    def _wait(
+        self,
+        poll: Callable[[float], object],
+        ready: Callable[[], bool],
+        end: float,
+        *,
+        patience: float = 0.0,
+    ) -> None:
+        """Poll and jump until ``ready()`` or ``end``; both threads and loops wait in here.
 
-    def _jump(self, end: float) -> None:
-        """Go to the nearest point at which anything can happen, if there is one."""
-        due = self._next_due()
-        with self._changed:
-            targets = [*self._waiting.values(), end]
-        if due is not None:
-            targets.append(due)
-        target = min(targets)
-        if target < float("inf"):
-            self._advance_to(max(target, self._now))
-        elif self._autojump == 0.0:
-            threading.Event().wait(0.001)  # only another thread can help now
+        What a thread waits for is set in real time and tells this clock nothing, therefore the
+        polling. ``patience`` is a lower bound for the real time given to others.
+        """
+        token = next(self._order)
+        with self._lock:
+            self._waiting[token] = end
+        try:
+            waited = 0.0
+            before = self._now
+            while not ready() and self._now < end:
+                if self._now != before:
+                    waited, before = 0.0, self._now
+                grace = inf if self._autojump is None else self._grace(patience)
+                if waited < grace:
+                    pause = min(_STRANGER, grace - waited)
+                    if poll(pause):
+                        return
+                    waited += pause
+                elif not self._jump():
+                    poll(0.001)  # nothing is due at all: only another thread can help
+        finally:
+            with self._lock:
+                del self._waiting[token]
+
+    def _grace(self, patience: float) -> float:
+        """Real seconds for others before time may move."""
+        grace = max(self._autojump or 0.0, patience)
+        others = threading.active_count() - len(self._waiting)
+        if others > 0 and any(t.name == "hastack-timers" for t in threading.enumerate()):
+            others -= 1
+        if others > 0:
+            grace = max(grace, _WORKER if self._workers else _STRANGER)
+        return grace
+
+    def _jump(self) -> bool:
+        """Go to the nearest point at which anything can happen; say whether time moved."""
+        with self._lock:
+            targets = list(self._waiting.values())
+            self._drop_cancelled()
+            if self._timers:
+                targets.append(self._timers[0][0])
+            target = min(targets, default=inf)
+            if target == inf or (target <= self._now and not self._due(self._now)):
+                return False
+        self._advance_to(target)
+        return True
+
+    def _drop_cancelled(self) -> None:
+        while self._timers and not self._timers[0][2]:
+            heapq.heappop(self._timers)
+
+    def _due(self, target: float) -> bool:
+        self._drop_cancelled()
+        return bool(self._timers) and self._timers[0][0] <= target
 
     def _advance_to(self, target: float) -> None:
         while True:
-            with self._changed:
-                while self._timers and not self._timers[0][2]:
-                    heapq.heappop(self._timers)
-                if not self._timers or self._timers[0][0] > target:
+            with self._lock:
+                if not self._due(target):
                     self._now = max(self._now, target)
-                    self._changed.notify_all()
                     return
                 when, _, cell = heapq.heappop(self._timers)
                 self._now = max(self._now, when)
-                callback = cell.pop()
-            callback()
+                callback = cell.pop() if cell else None
+            if callback is not None:
+                callback()
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -158,20 +212,20 @@ class _JumpingSelector(selectors.DefaultSelector):
         self.clock = clock
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if ready or timeout == 0:
-            return ready
-        # Threads (executors, portals) get a real moment to answer before time moves.
-        ready = super().select(self.clock._autojump or 0.001)
-        if ready:
-            return ready
-        due = self.clock._next_due()
-        target = None if timeout is None else self.clock.monotonic() + timeout
-        if due is not None and (target is None or due < target):
-            target = due
-        if target is not None and self.clock._autojump is not None:
-            self.clock._advance_to(target)
-        return ready
+        found = super().select(0)
+        if found or (timeout is not None and timeout <= 0.0):
+            return found
+
+        def poll(pause: float) -> bool:
+            nonlocal found
+            found = super(_JumpingSelector, self).select(pause)
+            return bool(found)
+
+        # Beyond the loop's own wake-up pipe there are sockets whose peers need real time.
+        patience = _STRANGER if len(self.get_map()) > 1 else 0.0
+        end = inf if timeout is None else self.clock.monotonic() + timeout
+        self.clock._wait(poll, lambda: False, end, patience=patience)
+        return found
 
 
 class _ManualLoop(asyncio.SelectorEventLoop):
@@ -181,3 +235,16 @@ class _ManualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._hastack_clock.monotonic()
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        clock = self._hastack_clock
+        future = super().run_in_executor(executor, func, *args)
+        clock._workers += 1
+
+        def finished(_: object) -> None:
+            clock._workers -= 1
+
+        future.add_done_callback(finished)
+        return future

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import os
 import random
 import sys
@@ -125,7 +126,7 @@ def test_random_traffic_keeps_every_promise(eager_switching):
     assert not over_quota
     seen.sort(key=lambda event: event.generation)
     assert [event.generation for event in seen] == list(range(1, len(seen) + 1))
-    assert all(first.new is second.old for first, second in zip(seen, seen[1:], strict=False))
+    assert all(first.new is second.old for first, second in itertools.pairwise(seen))
     assert Counter(event.new for event in seen)[BreakerState.CLOSED] > 3
     # Everybody has reported: what is left resolves.
     for _ in range(10):

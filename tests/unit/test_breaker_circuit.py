@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from hastack import events
+from hastack import context, events
 from hastack.errors import (
     Cancelled,
     CircuitOpen,
@@ -330,6 +330,23 @@ def test_deadline_exceeded_is_a_failure(clock):
     breaker = make(clock)
     breaker.acquire().failure(DeadlineExceeded())
     assert breaker.snapshot().failures == 1
+
+
+def test_cancellation_by_a_deadline_is_a_failure(clock):
+    breaker = make(clock)
+
+    @breaker
+    async def hang():
+        await asyncio.sleep(3600.0)
+
+    async def main():
+        with pytest.raises(DeadlineExceeded):
+            async with context.timeout(1.0, parent=context.background(clock=clock)):
+                await hang()
+
+    clock.run(main())
+    snapshot = breaker.snapshot()
+    assert (snapshot.calls, snapshot.failures) == (1, 1)
 
 
 def test_predicates(clock):

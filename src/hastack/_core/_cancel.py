@@ -444,10 +444,11 @@ class Context:
         assert self._deadline is not None
         timer = self._clock.call_at(self._deadline, self._ring)
         with _lock:
-            used = live is self._live and live.timer is None and bool(live.callbacks)
-            if used:
+            live = self._live  # may be gone, or armed by another thread, by now
+            unused = live is None or live.timer is not None or not live.callbacks
+            if live is not None and not unused:
                 live.timer = timer
-        if not used:
+        if unused:
             timer()
         elif self.done:
             # A manual clock may have been moved past the deadline in between.
@@ -461,7 +462,7 @@ class Context:
         """Take the callbacks of this ended context and of all below it, and run them."""
         due: list[Callable[[], object]] = []
         with _lock:
-            nodes = [self]
+            nodes: list[Context] = [self]
             for node in nodes:  # grows while it is walked: parents come before children
                 if node._end is None:
                     node._look()
@@ -497,14 +498,15 @@ def _run_all(callbacks: list[Callable[[], object]]) -> None:
 
 def report(error: BaseException, callback: object) -> None:
     """Show an error that has no caller to go to."""
-    fields = {
+    fields: dict[str, Any] = {
         "exc_type": type(error),
         "exc_value": error,
         "exc_traceback": error.__traceback__,
         "err_msg": "callback of a context raised",
         "object": callback,
     }
-    sys.unraisablehook(type("UnraisableHookArgs", (), fields)())
+    args: Any = type("UnraisableHookArgs", (), fields)()
+    sys.unraisablehook(args)
 
 
 @final
@@ -535,7 +537,9 @@ class Background(Context):
         waiting = [callback]
 
         def stop() -> bool:
-            return bool(waiting) and waiting.pop() is callback
+            stopped = bool(waiting)
+            waiting.clear()
+            return stopped
 
         return stop
 
@@ -543,6 +547,9 @@ class Background(Context):
 
     def __enter__(self) -> Self:
         raise InvalidArgument("ctx", self, "a context made from a background; see using()")
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
 
     def __repr__(self) -> str:
         return "<Context background>"

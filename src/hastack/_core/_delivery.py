@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING, final
 from ._errors import ContextError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._cancel import Context
 
 # Orders entries and deliveries, so that a scope knows which deliveries its body has seen.
 _step = itertools.count(1).__next__
+
+_TICK = 0.001  # seconds; how early a loop may ring (uvloop counts in milliseconds)
 
 
 @final
 class Delivery:
     """One open ``async with`` scope: the task it belongs to and what was sent to it."""
 
-    __slots__ = ("cancelling", "closed", "ctx", "entered", "loop", "sent", "task", "timer")
+    __slots__ = ("cancelling", "closed", "ctx", "disarm", "entered", "loop", "sent", "task")
 
     def __init__(
         self, ctx: Context, task: asyncio.Task[object], loop: asyncio.AbstractEventLoop
@@ -37,23 +41,23 @@ class Delivery:
         self.entered = _step()
         self.sent = 0  # step at which the task was cancelled on behalf of this scope
         self.closed = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.disarm: Callable[[], object] | None = None
 
-    def arm(self, left: float) -> None:
-        """Have the loop call when the deadline passes, ``left`` seconds from now."""
-        self.timer = self.loop.call_at(self.loop.time() + left, self.ring)
+    def arm(self, at: float, now: float) -> None:
+        """Have somebody call when the context's clock, which reads ``now``, reads ``at``."""
+        self.disarm = _call_at(self.ctx, self.loop, at, now, self.ring)
 
     def ring(self) -> None:
-        """The loop says that the deadline has passed."""
+        """The deadline has passed, says the loop or the context's clock."""
         if self.closed:
             return
-        left = self.ctx.remaining()
-        assert left is not None
-        # Loops ring up to one clock tick early. More than that is another clock: ask again.
-        if left > 0.001 and not self.ctx.done:
-            self.arm(left)
-            return
-        self.ctx._ring()
+        at, now = self.ctx._deadline, self.ctx._clock.monotonic()
+        assert at is not None
+        # Loops ring up to one clock tick early. More than that, and the clock was set back.
+        if at - now > _TICK and not self.ctx.done:
+            self.arm(at, now)
+        else:
+            self.ctx._ring()
 
     def ended(self) -> None:
         """The context ended, on whatever thread; the task may be cancelled on its own only."""
@@ -92,8 +96,8 @@ class Delivery:
         self.ctx._delivery = None
         if self.ctx._parent is not None:
             self.ctx._unlink_delivery()
-        if self.timer is not None:
-            self.timer.cancel()
+        if self.disarm is not None:
+            self.disarm()
         if not self.sent:
             return None
         ours = exc is not None and _is_delivery(exc)
@@ -130,10 +134,10 @@ def enter(ctx: Context) -> None:
         ctx._link_delivery()
     deadline = ctx._deadline
     if deadline is not None:
-        left = deadline - ctx._clock.monotonic()
-        if left > 0.0:
+        now = ctx._clock.monotonic()
+        if deadline > now:
             if not _rung_from_above(ctx, delivery):
-                delivery.arm(left)
+                delivery.arm(deadline, now)
         else:
             ctx._expire()
     # Only now, visible to everybody who could end it, it is asked whether it has ended.
@@ -146,15 +150,29 @@ def _rung_from_above(ctx: Context, delivery: Delivery) -> bool:
     if ctx._expiry is None:
         return False
     owner = ctx._expiry._delivery
-    return owner is not None and owner.timer is not None and owner.loop is delivery.loop
+    return owner is not None and owner.disarm is not None and owner.loop is delivery.loop
+
+
+def _call_at(
+    ctx: Context,
+    loop: asyncio.AbstractEventLoop,
+    at: float,
+    now: float,
+    callback: Callable[[], None],
+) -> Callable[[], object]:
+    """Run ``callback`` when the context's clock, which reads ``now``, reads ``at``."""
+    ahead = loop.time() - now
+    if -1.0 < ahead < 1.0:  # one timeline: the loop's timer is the cheap one
+        return loop.call_at(at + ahead, callback).cancel
+    return ctx._clock.call_at(at, callback)
 
 
 async def wait_async(ctx: Context, timeout: float | None) -> bool:  # noqa: ASYNC109  # mirrors wait()
     """Wait on the running loop until ``ctx`` ends or ``timeout`` seconds of its clock passed."""
     loop = asyncio.get_running_loop()
-    if ctx.done:
+    if ctx.done or timeout == 0.0:
         await asyncio.sleep(0)
-        return True
+        return ctx.done
     future: asyncio.Future[None] = loop.create_future()
 
     def wake() -> None:
@@ -167,16 +185,19 @@ async def wait_async(ctx: Context, timeout: float | None) -> bool:  # noqa: ASYN
         except RuntimeError:
             pass  # the loop is closed, and nobody waits on it
 
-    left = ctx.remaining()
-    bound = left if timeout is None or (left is not None and left < timeout) else timeout
+    now, at = ctx._clock.monotonic(), ctx._deadline
+    if timeout is not None and (at is None or now + timeout < at):
+        at = now + timeout
     stop = ctx._watch(ended)
-    timer = None if bound is None else loop.call_later(bound, wake)
+    disarm = None if at is None else _call_at(ctx, loop, at, now, ended)
     try:
         await future
     finally:
         stop()
-        if timer is not None:
-            timer.cancel()
-    if left is not None and bound == left and not ctx.done and (ctx.remaining() or 0.0) < 0.001:
-        ctx._ring()  # the loop rang up to one clock tick early
+        if disarm is not None:
+            disarm()
+    if at is not None and at == ctx._deadline and not ctx.done:
+        if at - ctx._clock.monotonic() > _TICK:
+            return await wait_async(ctx, timeout)  # the clock was set back
+        ctx._ring()  # the loop rang a tick early
     return ctx.done

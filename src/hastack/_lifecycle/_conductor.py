@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ from ._steps import Steps
 
 if TYPE_CHECKING:
     import asyncio
+    import queue
     from collections.abc import Callable, Iterable, Mapping
 
     from hastack.context import Context
@@ -198,9 +198,7 @@ class Conductor:
             _log.error("%s: %s of %s failed: %r", self._name, step.value, name, message.error)
             if COMPONENT_FAILED.subscribers:
                 COMPONENT_FAILED.publish(
-                    ComponentFailed(
-                        name=self._name, component=name, step=step, error=message.error
-                    )
+                    ComponentFailed(name=self._name, component=name, step=step, error=message.error)
                 )
         elif step is Step.STOP:
             if COMPONENT_STOPPED.subscribers:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-
 import attrs
 
 from hastack.events import Event, topic
 
-from ._machine import Phase, Step
-from ._report import ShutdownReport
-
+from ._machine import Phase, Step  # noqa: TC001  # attrs.resolve_types() wants them here
+from ._report import ShutdownReport  # noqa: TC001  # the same
 
 
 @attrs.frozen(kw_only=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._all_of import AllOf
     from ._breaker import BreakerState
     from ._breaker_events import BreakerChanged
-    from ._circuit import CircuitBreaker
+    from ._circuit import BreakerPermit, BreakerSnapshot, CircuitBreaker
     from ._compose import Pipeline, compose
     from ._concurrency import ConcurrencyLimit
     from ._decision import Decision
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from ._hedge import Hedge
     from ._leaky import LeakyBucket
     from ._limit_events import RequestRejected
+    from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
     from ._quota import Quota
     from ._reservation import Reservation
     from ._retry import Retry, RetryBudget
+    from ._retry_after import http_retry_after, parse_retry_after
     from ._step import StepRule
     from ._timeout import Timeout
     from ._token_bucket import TokenBucket
@@ -48,14 +50,18 @@ _HOMES = {
     "Admission": "_guard",
     "AllOf": "_all_of",
     "BreakerChanged": "_breaker_events",
+    "BreakerPermit": "_circuit",
+    "BreakerSnapshot": "_circuit",
     "BreakerState": "_breaker",
     "CircuitBreaker": "_circuit",
     "ConcurrencyLimit": "_concurrency",
     "Decision": "_decision",
     "Fallback": "_fallback",
+    "FallbackUsed": "_policy_events",
     "FixedWindow": "_windows",
     "Guard": "_guard",
     "Hedge": "_hedge",
+    "HedgeStarted": "_policy_events",
     "LeakyBucket": "_leaky",
     "Pipeline": "_compose",
     "Quota": "_quota",
@@ -63,12 +69,15 @@ _HOMES = {
     "Reservation": "_reservation",
     "Retry": "_retry",
     "RetryBudget": "_retry",
+    "RetryScheduled": "_policy_events",
     "SlidingWindowCounter": "_windows",
     "SlidingWindowLog": "_windows",
     "StepRule": "_step",
     "Timeout": "_timeout",
     "TokenBucket": "_token_bucket",
     "compose": "_compose",
+    "http_retry_after": "_retry_after",
+    "parse_retry_after": "_retry_after",
 }
 
 __all__ = (
@@ -76,14 +85,18 @@ __all__ = (
     "Admission",
     "AllOf",
     "BreakerChanged",
+    "BreakerPermit",
+    "BreakerSnapshot",
     "BreakerState",
     "CircuitBreaker",
     "ConcurrencyLimit",
     "Decision",
     "Fallback",
+    "FallbackUsed",
     "FixedWindow",
     "Guard",
     "Hedge",
+    "HedgeStarted",
     "LeakyBucket",
     "Pipeline",
     "Quota",
@@ -91,12 +104,15 @@ __all__ = (
     "Reservation",
     "Retry",
     "RetryBudget",
+    "RetryScheduled",
     "SlidingWindowCounter",
     "SlidingWindowLog",
     "StepRule",
     "Timeout",
     "TokenBucket",
     "compose",
+    "http_retry_after",
+    "parse_retry_after",
 )
 
 

@@ -315,22 +315,16 @@ class BreakerCore:
 _COUNTING = (BreakerState.CLOSED, BreakerState.OBSERVE_ONLY)
 
 
-def transition_rows() -> list[tuple[str, str, str]]:
-    """The table as ``(from, signal, to)`` words, in the order of the states."""
-    order = {state: place for place, state in enumerate(BreakerState)}
-    signals = {signal: place for place, signal in enumerate(Signal)}
-    return [
-        (state.value, signal.value, target.value)
-        for (state, signal), target in sorted(
-            TRANSITIONS.items(), key=lambda row: (order[row[0][0]], signals[row[0][1]])
-        )
-    ]
-
-
 def transition_diagram() -> str:
-    """The automatic part of the table as a Mermaid state diagram, for the documentation."""
-    lines = ["stateDiagram-v2", "    direction LR", "    [*] --> CLOSED"]
-    for (state, signal), target in TRANSITIONS.items():
-        if state in _AUTOMATIC and target in _AUTOMATIC and signal is not Signal.RESET:
-            lines.append(f"    {state.name} --> {target.name}: {signal.value}")
-    return "\n".join(lines)
+    """The automatic part of the table, one arrow per line, for the documentation."""
+    rows = [
+        (state.value, signal.value, target.value)
+        for (state, signal), target in TRANSITIONS.items()
+        if state in _AUTOMATIC and target in _AUTOMATIC and signal is not Signal.RESET
+    ]
+    wide = max(len(state) for state, _, _ in rows)
+    long = max(len(signal) for _, signal, _ in rows)
+    return "\n".join(
+        f"{state:<{wide}}  ── {signal} {'─' * (long - len(signal))}──▶  {target}"
+        for state, signal, target in rows
+    )

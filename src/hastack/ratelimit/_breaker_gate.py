@@ -31,6 +31,7 @@ class Verdicts:
         ignore: Classes of errors that count as nothing at all.
         result_failure: Predicate on results, or ``None``.
         report: Told about a predicate that raised.
+        overdue: Says whether the deadline of the current context has passed.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Verdicts:
         ignore: tuple[type[BaseException], ...],
         result_failure: Callable[[Any], object] | None,
         report: Callable[[object, Exception], None],
+        overdue: Callable[[], bool],
     ) -> None:
         self.failures: tuple[type[BaseException], ...] = failures
         self.failure_if: Callable[[BaseException], object] | None = failure_if
@@ -47,6 +49,7 @@ class Verdicts:
         self.ignore: tuple[type[BaseException], ...] = (*ignore, Rejected)
         self.result_failure: Callable[[Any], object] | None = result_failure
         self.report: Callable[[object, Exception], None] = report
+        self.overdue: Callable[[], bool] = overdue
 
     def of_error(self, error: BaseException) -> int:
         """Outcome of a call that raised ``error``."""
@@ -59,7 +62,8 @@ class Verdicts:
             # three end the program or a generator and say nothing about the time a call took.
             if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
                 return IGNORED
-            return ABANDONED
+            # A deadline further out shows up in here as a cancellation.
+            return FAILURE if self.overdue() else ABANDONED
         predicate = self.failure_if
         if predicate is None:
             return FAILURE if isinstance(error, self.failures) else SUCCESS

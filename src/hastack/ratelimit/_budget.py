@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import final
 
 SLOTS = 10
@@ -22,48 +21,49 @@ class BudgetWindow:
     by one call, never larger. `spend` needs one.
     """
 
-    __slots__ = ("_cells", "_current", "_floor", "_ratio", "_slot", "_width")
+    __slots__ = ("_cells", "_current", "_floor", "_ratio", "_width")
 
     def __init__(self, *, ratio: float, min_per_second: float, window: float) -> None:
         self._ratio = ratio
         self._floor = min_per_second * window
         self._width = window / SLOTS
-        self._slot = -1
-        self._current = [0, 0]
-        # (slot, [calls, retries]), oldest first
-        self._cells: deque[tuple[int, list[int]]] = deque(maxlen=SLOTS)
+        self._cells: dict[int, list[int]] = {}  # slot -> [calls, retries]
+        self._current = (float("-inf"), [0, 0])  # when the slot ends, and its cell
 
     def count_call(self, now: float) -> None:
         """Count one call, not its retries, at time ``now``."""
-        slot = int(now / self._width)
-        if slot > self._slot:
-            self._turn(slot)
-        self._current[0] += 1
+        ends, cell = self._current
+        if now >= ends:
+            cell = self._turn(now)
+        cell[0] += 1
 
     def spend(self, now: float) -> bool:
         """Take one retry out of the budget when it has one left."""
-        slot = int(now / self._width)
-        if slot > self._slot:
-            self._turn(slot)
+        ends, cell = self._current
+        if now >= ends:
+            cell = self._turn(now)
         if self.left(now) < 1.0:
             return False
-        self._current[1] += 1
+        cell[1] += 1
         return True
 
     def left(self, now: float) -> float:
         """Retries that the budget would allow at ``now``."""
-        oldest = max(self._slot, int(now / self._width)) - SLOTS
+        cells = tuple(self._cells.items())
+        newest = max([int(now // self._width), *[slot for slot, _ in cells]])
         calls = retries = 0
-        for slot, (called, retried) in tuple(self._cells):
-            if slot > oldest:
+        for slot, (called, retried) in cells:
+            if slot > newest - SLOTS:
                 calls += called
                 retries += retried
         return self._ratio * calls + self._floor - retries
 
-    def _turn(self, slot: int) -> None:
-        # The cell is filled before it becomes current, so a count on another thread goes either
-        # to the old slot or to this one.
-        cell = [0, 0]
-        self._cells.append((slot, cell))
-        self._current = cell
-        self._slot = slot
+    def _turn(self, now: float) -> list[int]:
+        # Two threads may come here at once; setdefault gives both the same cell.
+        slot = int(now // self._width)
+        cell = self._cells.setdefault(slot, [0, 0])
+        self._current = ((slot + 1) * self._width, cell)
+        for old in tuple(self._cells):
+            if old <= slot - SLOTS:
+                self._cells.pop(old, None)
+        return cell

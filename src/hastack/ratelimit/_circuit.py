@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import threading
-import weakref
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
+from hastack import context
 from hastack._core import _validate
 from hastack._core._clock import SYSTEM_CLOCK
-from hastack._core._errors import CircuitOpen, InvalidArgument
+from hastack._core._errors import CircuitOpen, DeadlineExceeded, InvalidArgument
+from hastack._core._fork import renew_in_child
 
 from ._breaker import FAILURE, IGNORED, BreakerCore, BreakerRules, BreakerState, Signal
 from ._breaker_events import BREAKER_CHANGED, BreakerChanged
@@ -146,8 +146,8 @@ class CircuitBreaker(Admission):
         window_calls: Look at this many last calls instead of a length of time.
         min_calls: Fewer calls than this in the window decide nothing.
         slow_call: A call that took longer than this many seconds is slow; ``None`` turns the
-            slow-call rate off. A slow probe counts as failed. A call that is cancelled after
-            this time counts as slow, earlier as nothing.
+            slow-call rate off. A slow probe counts as failed. A call that its caller cancels
+            after this time counts as slow, earlier as nothing.
         slow_rate: Share of slow calls in the window at which the breaker opens.
         open_for: First open time in seconds.
         open_factor: Each further opening lasts this many times longer, until the breaker has
@@ -164,7 +164,7 @@ class CircuitBreaker(Admission):
             counts as a failure and is reported once, to the logger ``hastack.ratelimit``.
         ignore: Class or classes of errors that count as nothing. Cancellation, `GeneratorExit`,
             `KeyboardInterrupt`, `SystemExit` and `Rejected` (a guard further in refused) always
-            do.
+            do; a cancellation because the context's deadline passed is a failure.
         result_failure: Predicate that says whether a returned value is a failure.
         name: Appears in errors and events; numbered when not given.
         clock: Source of time.
@@ -262,7 +262,7 @@ class CircuitBreaker(Admission):
         # The gate's methods have the protocol's signatures: plans call them without a detour.
         vars(self)["_admit"] = self._gate.admit
         vars(self)["_settle"] = self._gate.settle
-        _alive.add(self)
+        renew_in_child(self)
 
     @property
     def state(self) -> BreakerState:
@@ -397,8 +397,13 @@ def _verdicts(
         raise InvalidArgument("result_failure", result_failure, "a callable, or None")
     ignored = _classes("ignore", ignore)
     if callable(failures) and not isinstance(failures, type):
-        return Verdicts((), failures, ignored, result_failure, report)
-    return Verdicts(_classes("failures", failures), None, ignored, result_failure, report)
+        return Verdicts((), failures, ignored, result_failure, report, _overdue)
+    classes = _classes("failures", failures)
+    return Verdicts(classes, None, ignored, result_failure, report, _overdue)
+
+
+def _overdue() -> bool:
+    return isinstance(context.current().err(), DeadlineExceeded)
 
 
 def _classes(parameter: str, value: object) -> tuple[type[BaseException], ...]:
@@ -413,12 +418,3 @@ def _classes(parameter: str, value: object) -> tuple[type[BaseException], ...]:
 
 
 _numbers = itertools.count(1)
-_alive: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for breaker in list(_alive):
-        breaker._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -36,12 +36,16 @@ def failures(
         return lambda error: not isinstance(error, out)
     if isinstance(wanted, (type, tuple)):
         classes = wanted if isinstance(wanted, tuple) else (wanted,)
-        if not classes or not all(isinstance(c, type) and issubclass(c, Exception) for c in classes):
+        if not classes or not _are_errors(classes):
             raise _unaccepted(parameter, wanted)
         return lambda error: isinstance(error, classes) and not isinstance(error, never)
     if not callable(wanted):
         raise _unaccepted(parameter, wanted)
     return lambda error: not isinstance(error, never) and bool(wanted(error))
+
+
+def _are_errors(classes: tuple[object, ...]) -> bool:
+    return all(isinstance(each, type) and issubclass(each, Exception) for each in classes)
 
 
 def _unaccepted(parameter: str, value: object) -> InvalidArgument:

@@ -121,8 +121,8 @@ class Retry(Guard):
             jitter=jitter,
             max_retry_after=seconds("max_retry_after", max_retry_after, zero=True),
         )
-        never = _Never if attempt_timeouts else ContextError
-        self._retry_on = failures("retry_on", retry_on, never=never)
+        self._retry_on = failures("retry_on", retry_on, never=ContextError)
+        self._attempt_timeouts = attempt_timeouts
         self._retry_result = retry_result
         self._retry_after = retry_after
         self._rng = rng
@@ -131,12 +131,13 @@ class Retry(Guard):
         return f"Retry(attempts={self._backoff.attempts}, name={self.name!r})"
 
     def _around(self, call: Call) -> Call:
-        count_call = None if self.budget is None else self.budget.count_call
+        budget = self.budget
+        count_call, read = (None, _never) if budget is None else budget._counting()
         unsatisfied = self._retry_result
 
         def retried(*args: Any, **kwargs: Any) -> Any:
             if count_call is not None:
-                count_call()
+                count_call(read())
             try:
                 result = call(*args, **kwargs)
             except Exception as error:
@@ -148,12 +149,13 @@ class Retry(Guard):
         return retried
 
     def _around_async(self, call: AsyncCall) -> AsyncCall:
-        count_call = None if self.budget is None else self.budget.count_call
+        budget = self.budget
+        count_call, read = (None, _never) if budget is None else budget._counting()
         unsatisfied = self._retry_result
 
         async def retried(*args: Any, **kwargs: Any) -> Any:
             if count_call is not None:
-                count_call()
+                count_call(read())
             try:
                 result = await call(*args, **kwargs)
             except Exception as error:
@@ -216,7 +218,8 @@ class Retry(Guard):
     def _delay_after(self, tries: int, error: Exception | None, result: Any) -> float | None:
         """Seconds until the next try; ``None`` when this outcome is the final one."""
         if error is not None:
-            if not self._retry_on(error):
+            timed_out = self._attempt_timeouts and isinstance(error, DeadlineExceeded)
+            if not timed_out and not self._retry_on(error):
                 return None
         elif self._retry_result is None or not self._retry_result(result):
             return None
@@ -229,7 +232,11 @@ class Retry(Guard):
                 retry_after=self._retry_after(result if error is None else error),
                 remaining=ctx.remaining(),
             )
-        if not isinstance(verdict, Stop) and self.budget is not None and not self.budget.try_spend():
+        if (
+            not isinstance(verdict, Stop)
+            and self.budget is not None
+            and not self.budget.try_spend()
+        ):
             verdict = Stop.BUDGET
         if isinstance(verdict, Stop):
             if error is not None:
@@ -242,9 +249,12 @@ class Retry(Guard):
         return verdict
 
 
-# `Cancelled` alone: with attempt_timeouts a deadline is an outcome like any other.
-_Never = type(DeadlineExceeded.__mro__[1]) and ContextError
+def _never() -> float:
+    return 0.0
 
+
+# One for all budgets, since it is held for so short a time and only to spend: a lock per budget
+# would each have to be renewed in a forked child.
 _lock = threading.RLock()
 
 
@@ -318,6 +328,10 @@ class RetryBudget:
     def count_call(self) -> None:
         """Count one call; `Retry` does it for the calls that it guards."""
         self._window.count_call(self._read())
+
+    def _counting(self) -> tuple[Callable[[float], None], Callable[[], float]]:
+        """`count_call` in two parts, for plans: one frame less for each call."""
+        return self._window.count_call, self._read
 
     def try_spend(self) -> bool:
         """Take one retry out of the budget if there is one."""
