@@ -179,6 +179,15 @@ def test_serve_keeps_the_service_up_until_ctrl_c(tmp_path):
         assert base is not None, process.stderr.read()
         with urllib.request.urlopen(f"{base}/order", timeout=5) as answer:
             assert answer.status == 200
+        with urllib.request.urlopen(f"{base}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+        with urllib.request.urlopen(f"{base}/readyz?verbose", timeout=5) as answer:
+            ready = answer.read().decode()
+        assert "dependency" in ready
+        assert "breaker" in ready
+        with urllib.request.urlopen(f"{base}/metrics", timeout=5) as answer:
+            metrics = answer.read().decode()
+        assert 'hastack_lifecycle_phase{phase="serving"' in metrics or "serving" in metrics
         pids = children(process)
         assert len(pids) == 2
         process.send_signal(signal.SIGINT)
@@ -200,3 +209,4 @@ def test_a_service_that_cannot_start_is_said_in_one_line(tmp_path):
     assert done.returncode == 1
     assert "service (unprotected) ended early" in err
     assert "in use" in err
+    assert "Traceback" not in err

@@ -73,9 +73,12 @@ def run_child(main: Callable[[Parent], Awaitable[None]]) -> None:
         if line:
             await main(Parent(json.loads(line), reader))
 
-    # The parent ends its children by name; a Ctrl-C in the terminal is the parent's to handle.
+    # The parent ends its children itself; a Ctrl-C in the terminal is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(start())
+    try:
+        asyncio.run(start())
+    except (OSError, HastackError) as error:  # the machine's or the user's fault: no traceback
+        raise SystemExit(str(error)) from None
 
 
 class Child:
