@@ -5,7 +5,6 @@ import json
 import re
 import time
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -191,11 +190,11 @@ def test_a_late_generator_is_reported():
 
 def test_the_live_table_shows_what_is_done_what_runs_and_what_is_to_come():
     done = [result("unprotected", ("ok",), title="Unprotected")]
-    now = SimpleNamespace(
-        counts={"ok": 100},
+    running = Running(
+        strategy("fixed-window", title="Running now"),
+        time.monotonic() - 2.0,
         samples=[Sample(n / 100, 0.05, "ok" if n % 2 else "shed") for n in range(200)],
     )
-    running = Running(strategy("fixed-window", title="Running now"), now, time.monotonic() - 2.0)
     waiting = strategy("hastack", title="To come")
     order = [done[0].strategy, running.strategy, waiting]
     text = printed(_table.live(PLAN, order, done, running), width=100)
@@ -204,7 +203,7 @@ def test_the_live_table_shows_what_is_done_what_runs_and_what_is_to_come():
     assert "To come" in text
     assert "% right" in text
     running.ticks.append(Tick(0.0, "half-open", None))
-    now.samples = []
+    running.samples.clear()
     assert "half-open" in printed(_table.live(PLAN, order, done, running), width=100)
 
 
