@@ -24,11 +24,17 @@ COMPILED_MODULES = (
     "hastack.ratelimit._breaker",
     "hastack.ratelimit._breaker_gate",
     "hastack.ratelimit._budget",
+    "hastack.ratelimit._bulkhead",
     "hastack.ratelimit._decision",
     "hastack.ratelimit._failures",
     "hastack.ratelimit._gcra",
     "hastack.ratelimit._keyed",
     "hastack.ratelimit._outcome_window",
+    "hastack.ratelimit._spacing",
+    "hastack.ratelimit._state_core",
+    "hastack.ratelimit._window_counter",
+    "hastack.ratelimit._window_fixed",
+    "hastack.ratelimit._window_log",
 )
 """The decision modules of the hot paths, which a compiled build compiles."""
 
