@@ -25,9 +25,8 @@ def run(request):
 def test_deadline_raises_and_nothing_lingers(run):
     async def main():
         start = time.monotonic()
-        with pytest.raises(DeadlineExceeded):
-            with fail_after(0.05) as ctx:
-                await anyio.sleep(30)
+        with pytest.raises(DeadlineExceeded), fail_after(0.05) as ctx:
+            await anyio.sleep(30)
         assert 0.04 < time.monotonic() - start < 2.0
         assert ctx.done
         assert context.current() is context.background()
@@ -70,9 +69,8 @@ def test_cancel_from_a_thread(run):
         ctx = context.with_cancel()
         timer = threading.Timer(0.05, ctx.cancel, ("elsewhere",))
         timer.start()
-        with pytest.raises(Cancelled, match="elsewhere"):
-            with scope(ctx):
-                await anyio.sleep(30)
+        with pytest.raises(Cancelled, match="elsewhere"), scope(ctx):
+            await anyio.sleep(30)
         timer.join()
         assert ctx._live is None
 
@@ -83,9 +81,8 @@ def test_cancelled_before_entry(run):
     async def main():
         ctx = context.with_cancel()
         ctx.cancel("early")
-        with pytest.raises(Cancelled, match="early"):
-            with scope(ctx):
-                await anyio.sleep(30)
+        with pytest.raises(Cancelled, match="early"), scope(ctx):
+            await anyio.sleep(30)
 
     run(main)
 
@@ -93,15 +90,14 @@ def test_cancelled_before_entry(run):
 def test_is_level_triggered(run):
     async def main():
         interrupts = 0
-        with pytest.raises(DeadlineExceeded):
-            with fail_after(0.02):
-                for _ in range(3):
-                    try:
-                        await anyio.sleep(30)
-                    except anyio.get_cancelled_exc_class():
-                        interrupts += 1
-                        if interrupts == 3:
-                            raise
+        with pytest.raises(DeadlineExceeded), fail_after(0.02):
+            for _ in range(3):
+                try:
+                    await anyio.sleep(30)
+                except anyio.get_cancelled_exc_class():
+                    interrupts += 1
+                    if interrupts == 3:
+                        raise
         assert interrupts == 3
 
     run(main)
@@ -110,13 +106,12 @@ def test_is_level_triggered(run):
 def test_respects_shields(run):
     async def main():
         finished = []
-        with pytest.raises(DeadlineExceeded):
-            with fail_after(0.02):
-                with anyio.CancelScope(shield=True):
-                    await anyio.sleep(0.06)
-                    finished.append("shielded")
-                await anyio.sleep(30)
-                finished.append("never")
+        with pytest.raises(DeadlineExceeded), fail_after(0.02):
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.06)
+                finished.append("shielded")
+            await anyio.sleep(30)
+            finished.append("never")
         assert finished == ["shielded"]
 
     run(main)
@@ -126,20 +121,18 @@ def test_the_outermost_ended_scope_raises(run):
     async def main():
         seen = []
         outer = context.with_cancel()
-        with pytest.raises(Cancelled, match="drain"):
-            with scope(outer):
-                try:
-                    with fail_after(30.0):
-                        outer.cancel("drain")
-                        await anyio.sleep(30)
-                except Cancelled:
-                    seen.append("too early")
-                    raise
+        with pytest.raises(Cancelled, match="drain"), scope(outer):
+            try:
+                with fail_after(30.0):
+                    outer.cancel("drain")
+                    await anyio.sleep(30)
+            except Cancelled:
+                seen.append("too early")
+                raise
         assert seen == []
         with scope(context.with_cancel()) as outer:
-            with pytest.raises(DeadlineExceeded):
-                with fail_after(0.02):
-                    await anyio.sleep(30)
+            with pytest.raises(DeadlineExceeded), fail_after(0.02):
+                await anyio.sleep(30)
             assert not outer.done
 
     run(main)
@@ -147,16 +140,14 @@ def test_the_outermost_ended_scope_raises(run):
 
 def test_anyio_scopes_inside_and_outside(run):
     async def main():
-        with anyio.move_on_after(0.02) as moved:
-            with fail_after(30.0):
-                await anyio.sleep(30)
+        with anyio.move_on_after(0.02) as moved, fail_after(30.0):
+            await anyio.sleep(30)
         assert moved.cancelled_caught
         with fail_after(30.0), anyio.move_on_after(0.02) as moved:
             await anyio.sleep(30)
         assert moved.cancelled_caught
-        with pytest.raises(DeadlineExceeded):
-            with anyio.fail_after(30.0), fail_after(0.02):
-                await anyio.sleep(30)
+        with pytest.raises(DeadlineExceeded), anyio.fail_after(30.0), fail_after(0.02):
+            await anyio.sleep(30)
 
     run(main)
 
@@ -171,11 +162,10 @@ def test_task_group_inside(run):
             finally:
                 ended.append(1)
 
-        with pytest.raises(DeadlineExceeded):
-            with fail_after(0.05):
-                async with anyio.create_task_group() as group:
-                    for _ in range(3):
-                        group.start_soon(child)
+        with pytest.raises(DeadlineExceeded), fail_after(0.05):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(child)
         assert ended == [1, 1, 1]
 
     run(main)
@@ -220,9 +210,8 @@ def test_another_clock_rings_itself(run):
         ctx = context.timeout(30.0, parent=context.background(clock=clock))
         timer = threading.Timer(0.02, clock.advance, (31.0,))
         timer.start()
-        with pytest.raises(DeadlineExceeded):
-            with scope(ctx):
-                await anyio.sleep(30)
+        with pytest.raises(DeadlineExceeded), scope(ctx):
+            await anyio.sleep(30)
         timer.join()
 
     run(main)

@@ -431,7 +431,7 @@ class TestAioServer:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_client_cancel_ends_handler_and_context(self, kind):
-        ended = []
+        ended = threading.Event()
 
         async def scenario(plain, channel):
             started = asyncio.Event()
@@ -442,7 +442,7 @@ class TestAioServer:
                 try:
                     await asyncio.sleep(10.0)
                 finally:
-                    ctx.after_func(lambda: ended.append(1))
+                    ctx.after_func(ended.set)
 
             handlers.update(aio_behaviors(work))
             task = asyncio.create_task(aio_call(plain, kind))
@@ -450,8 +450,7 @@ class TestAioServer:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            while not ended:
-                await asyncio.sleep(0.001)
+            assert await asyncio.to_thread(ended.wait, 5.0)
 
         handlers = {}
         with_aio_server(handlers, scenario)
