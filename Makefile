@@ -1,11 +1,70 @@
-# hastack: everything a fresh machine needs is set up by these targets.
+# hastack: every target sets up what it needs (virtual environment, packages) and starts at once
+# the next time. Only python3 (3.11 or newer, with venv), make and git are expected.
+#
+#   PYTHON=python3.12 make test     another interpreter (delete .venv, or set VENV=, to switch)
+#   HASTACK_APT=0 make test         never install Debian packages, even as root
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+ARGS ?=
 
-.PHONY: test
-test:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -U 'pip>=25.1'
-	$(BIN)/pip install -q -e '.[all]' --group test
-	$(BIN)/python -m pytest
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+# pyright comes whole in its wheels, node included; it has no reason to ask the network.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+BOOTSTRAP = $(PYTHON) scripts/bootstrap.py --venv $(VENV)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint types contract docs bench surface fmt venv debian clean
+
+help: ## say what the targets do
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: ## run the main job: one service under overload, once per strategy (ARGS=... are passed on)
+	@$(BOOTSTRAP) --extras cli,web
+	@$(BIN)/hastack demo $(ARGS)
+
+# The order is: what fails fastest first, and pytest last, so that its closing line ends the output.
+test: debian venv ## everything CI runs: lint, types, import contract, docs, tests with coverage
+	@$(MAKE) --no-print-directory -j2 -O lint types contract docs
+	@$(BIN)/python -m pytest $$($(BIN)/python scripts/pure.py cov-flags) $(ARGS)
+
+test-all: ## the tests on every Python found, and once more on a compiled build
+	@$(PYTHON) scripts/test_all.py $(ARGS)
+
+lint: venv ## ruff: rules and format
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+
+types: venv ## mypy strict and pyright, over the sources and the typing tests
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/python scripts/typed.py
+
+contract: venv ## the layers of docs/architecture.md
+	@$(BIN)/lint-imports
+
+docs: venv ## build docs/_build/html; every warning is an error
+	@$(BIN)/sphinx-build -q -n -W --keep-going -b html docs docs/_build/html
+
+bench: ## run bench/bench_*.py on the pure and on the compiled build
+	@$(PYTHON) scripts/bench.py $(ARGS)
+
+surface: venv ## write tests/api_surface.txt anew
+	@$(BIN)/python scripts/surface.py --write
+
+fmt: venv ## format and fix what ruff can
+	@$(BIN)/ruff check -q --fix .
+	@$(BIN)/ruff format -q .
+
+venv:
+	@$(BOOTSTRAP) --extras all --groups dev
+
+debian:
+	@$(PYTHON) scripts/bootstrap.py --debian nginx
+
+clean: ## remove everything the targets made
+	rm -rf .venv* build dist docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache \
+	  .ruff_cache .import_linter_cache .benchmarks src/*.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

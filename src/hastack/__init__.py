@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ __all__ = (
     "testing",
     "typing",
 )
+
+if os.environ.get("HASTACK_PURE", "0") != "0":
+    from ._core._accel import force_pure as _force_pure
+
+    _force_pure()
 
 
 def __getattr__(name: str) -> Any:

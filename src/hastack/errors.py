@@ -18,8 +18,9 @@ Each class is also the standard-library class that a caller would expect, so exi
     ├── ConfigMistake               ValueError; ``path``, ``problem``, ``accepted``, ``source``
     ├── ClosedError                 RuntimeError; the object was closed
     ├── LifecycleError              RuntimeError
-    │   ├── StartFailed
-    │   └── StopFailed
+    │   ├── StartFailed             ``component``; its error is the ``__cause__``
+    │   ├── StopFailed              ``components``, ``report``
+    │   └── ShutdownRequested       the cause given to the cancelled root context
     └── MissingDependency           ImportError; ``package``, ``extra``
 
 Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
@@ -45,6 +46,7 @@ from ._core._errors import (
     RateLimited,
     Rejected,
     RetryBudgetExhausted,
+    ShutdownRequested,
     StartFailed,
     StopFailed,
 )
@@ -66,6 +68,7 @@ __all__ = (
     "RateLimited",
     "Rejected",
     "RetryBudgetExhausted",
+    "ShutdownRequested",
     "StartFailed",
     "StopFailed",
 )

@@ -24,6 +24,7 @@ __all__ = (
     "RateLimited",
     "Rejected",
     "RetryBudgetExhausted",
+    "ShutdownRequested",
     "StartFailed",
     "StopFailed",
 )
@@ -166,6 +167,15 @@ class ConfigMistake(HastackError, ValueError):
             text += f" [{self.source}]"
         return text
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_mistake, (self.path, self.problem, self.accepted, self.source))
+
+
+def _rebuild_mistake(
+    path: str, problem: str, accepted: str | None, source: str | None
+) -> ConfigMistake:
+    return ConfigMistake(path, problem, accepted=accepted, source=source)
+
 
 class ConfigError(HastackError, ExceptionGroup[ConfigMistake]):
     """All mistakes of one configuration at once, each with its path."""
@@ -200,11 +210,50 @@ class LifecycleError(HastackError, RuntimeError):
 
 
 class StartFailed(LifecycleError):
-    """A component did not start; those started before it were stopped again."""
+    """A component did not start; those started before it were stopped again.
+
+    Args:
+        message: What happened.
+        component: Name of the component; its error is the ``__cause__``.
+        report: The `hastack.lifecycle.ShutdownReport` of the unwinding.
+    """
+
+    def __init__(
+        self, message: str, *, component: str | None = None, report: object = None
+    ) -> None:
+        super().__init__(message)
+        self.component = component
+        self.report = report
 
 
 class StopFailed(LifecycleError):
-    """Components did not stop within the budget; the message names them."""
+    """Components did not stop within the budget; the message names them.
+
+    Args:
+        message: What happened.
+        components: Names of the components that did not stop.
+        report: The whole `hastack.lifecycle.ShutdownReport`.
+    """
+
+    def __init__(
+        self, message: str, *, components: Sequence[str] = (), report: object = None
+    ) -> None:
+        super().__init__(message)
+        self.components = tuple(components)
+        self.report = report
+
+
+class ShutdownRequested(LifecycleError):
+    """Why the root context of a stopping service was cancelled.
+
+    Args:
+        reason: Who asked, for people.
+        signal: Number of the signal that asked, or ``None``.
+    """
+
+    def __init__(self, reason: str = "shutdown requested", *, signal: int | None = None) -> None:
+        super().__init__(reason)
+        self.signal = signal
 
 
 class MissingDependency(HastackError, ImportError):
@@ -225,6 +274,9 @@ class MissingDependency(HastackError, ImportError):
 
 
 # Users meet these classes as `hastack.errors.X`; tracebacks and pickles should say the same.
-for _name in __all__:
-    globals()[_name].__module__ = "hastack.errors"
-del _name
+def _publish() -> None:
+    for name in __all__:
+        globals()[name].__module__ = "hastack.errors"
+
+
+_publish()

@@ -49,6 +49,13 @@ def integer(parameter: str, value: object, *, minimum: int = 1) -> int:
     return value
 
 
+def text(parameter: str, value: object) -> str:
+    """A string that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise InvalidArgument(parameter, value, "a non-empty string")
+    return value
+
+
 def seconds(parameter: str, value: object, *, zero: bool = False) -> float:
     """A length of time in seconds, from a number or a timedelta; above zero unless ``zero``."""
     if isinstance(value, timedelta):

@@ -21,11 +21,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._adaptive_limit import AdaptiveLimit
+    from ._adaptive_events import LimitChanged
+    from ._adaptive_limit import AdaptiveLimit, AdaptiveSnapshot
     from ._all_of import AllOf
     from ._breaker import BreakerState
     from ._breaker_events import BreakerChanged
-    from ._circuit import CircuitBreaker
+    from ._circuit import BreakerSnapshot, CircuitBreaker
     from ._compose import Pipeline, compose
     from ._concurrency import ConcurrencyLimit
     from ._decision import Decision
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
     from ._hedge import Hedge
     from ._leaky import LeakyBucket
     from ._limit_events import RequestRejected
+    from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
+    from ._permit import Permit
     from ._quota import Quota
     from ._reservation import Reservation
     from ._retry import Retry, RetryBudget
+    from ._retry_after import http_retry_after, parse_retry_after
     from ._step import StepRule
     from ._timeout import Timeout
     from ._token_bucket import TokenBucket
@@ -45,58 +49,76 @@ if TYPE_CHECKING:
 # Which module defines what; each loads when its first name is asked for.
 _HOMES = {
     "AdaptiveLimit": "_adaptive_limit",
+    "AdaptiveSnapshot": "_adaptive_limit",
     "Admission": "_guard",
     "AllOf": "_all_of",
     "BreakerChanged": "_breaker_events",
+    "BreakerSnapshot": "_circuit",
     "BreakerState": "_breaker",
     "CircuitBreaker": "_circuit",
     "ConcurrencyLimit": "_concurrency",
     "Decision": "_decision",
     "Fallback": "_fallback",
+    "FallbackUsed": "_policy_events",
     "FixedWindow": "_windows",
     "Guard": "_guard",
     "Hedge": "_hedge",
+    "HedgeStarted": "_policy_events",
     "LeakyBucket": "_leaky",
+    "LimitChanged": "_adaptive_events",
+    "Permit": "_permit",
     "Pipeline": "_compose",
     "Quota": "_quota",
     "RequestRejected": "_limit_events",
     "Reservation": "_reservation",
     "Retry": "_retry",
     "RetryBudget": "_retry",
+    "RetryScheduled": "_policy_events",
     "SlidingWindowCounter": "_windows",
     "SlidingWindowLog": "_windows",
     "StepRule": "_step",
     "Timeout": "_timeout",
     "TokenBucket": "_token_bucket",
     "compose": "_compose",
+    "http_retry_after": "_retry_after",
+    "parse_retry_after": "_retry_after",
 }
 
 __all__ = (
     "AdaptiveLimit",
+    "AdaptiveSnapshot",
     "Admission",
     "AllOf",
     "BreakerChanged",
+    "BreakerSnapshot",
     "BreakerState",
     "CircuitBreaker",
     "ConcurrencyLimit",
     "Decision",
     "Fallback",
+    "FallbackUsed",
     "FixedWindow",
     "Guard",
     "Hedge",
+    "HedgeStarted",
     "LeakyBucket",
+    "LimitChanged",
+    "Permit",
     "Pipeline",
     "Quota",
     "RequestRejected",
     "Reservation",
     "Retry",
     "RetryBudget",
+    "RetryScheduled",
     "SlidingWindowCounter",
     "SlidingWindowLog",
     "StepRule",
     "Timeout",
     "TokenBucket",
     "compose",
+    "http_retry_after",
+    "parse_retry_after",
 )
 
 

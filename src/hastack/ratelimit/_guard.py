@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from hastack._core._clock import SYSTEM_CLOCK
+from hastack._core._errors import HastackError, InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import TracebackType
+    from typing import Self
 
     from hastack.typing import Clock
 
@@ -21,7 +25,8 @@ R = TypeVar("R")
 class Guard:
     """Base of every policy: decorates any callable, composes with other guards.
 
-    Subclasses are either an `Admission` or implement `_around` and `_around_async`.
+    Subclasses are either an `Admission`, or implement `_around` and `_around_async`, and `_enter`
+    with its three companions where a ``with`` block makes sense.
 
     Attributes:
         name: Appears in errors and events.
@@ -31,18 +36,97 @@ class Guard:
     _clock: Clock = SYSTEM_CLOCK
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
-        """Decorate a function, coroutine function, generator, async generator or method."""
+        """Decorate a function, coroutine function, generator, async generator or method.
+
+        Raises:
+            InvalidArgument: ``fn`` is not callable, is a class, or is a generator around which
+                this guard cannot stand.
+        """
         from ._wrap import decorate
 
         return decorate(self, fn)
 
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call ``fn`` with this guard around that one call.
+
+        Key and cost functions see ``args`` and ``kwargs`` as they see those of a decorated
+        function. Decorating is cheaper for a function that is called again and again.
+
+        Raises:
+            InvalidArgument: ``fn`` is not a plain function.
+        """
+        from ._wrap import guarded
+
+        return cast("R", guarded(self, fn)(*args, **kwargs))
+
+    async def call_async(
+        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Await ``fn(*args, **kwargs)`` with this guard around it.
+
+        ``fn`` may be anything that returns an awaitable, so also a lambda that calls a
+        coroutine function.
+        """
+        from ._plan import around_async
+
+        return cast("R", await around_async(self._flat(), fn)(*args, **kwargs))
+
+    def __enter__(self) -> Self:
+        _opened(self, self._enter())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._exit(_taken(self), error)
+
+    async def __aenter__(self) -> Self:
+        _opened(self, await self._enter_async())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._exit_async(_taken(self), error)
+
+    def _flat(self) -> tuple[Guard, ...]:
+        """The guards that this one stands for, outermost first."""
+        return (self,)
+
     def _around(self, call: Call) -> Call:
         """``call`` with this guard around it, for synchronous code."""
-        raise NotImplementedError
+        raise self._unfit("a guard for synchronous calls")
 
     def _around_async(self, call: AsyncCall) -> AsyncCall:
-        """``call`` with this guard around it, for asynchronous code."""
-        raise NotImplementedError
+        """``call`` with this guard around it, for asynchronous code; a coroutine function."""
+        raise self._unfit("a guard for asynchronous calls")
+
+    def _enter(self) -> Any:
+        """Begin a ``with`` block; the result goes into `_exit`."""
+        raise self._unfit(
+            "a guard that can hold a with block (limiters, breakers, Timeout); this one has to "
+            "run the code itself: decorate a function or use .call()"
+        )
+
+    def _exit(self, state: Any, error: BaseException | None) -> None:
+        """End the block that began with ``state``; may raise another error in its place."""
+
+    async def _enter_async(self) -> Any:
+        """`_enter` for ``async with``."""
+        return self._enter()
+
+    async def _exit_async(self, state: Any, error: BaseException | None) -> None:
+        """`_exit` for ``async with``."""
+        self._exit(state, error)
+
+    def _unfit(self, accepted: str) -> InvalidArgument:
+        return InvalidArgument("guard", self, accepted)
 
 
 class Admission(Guard):
@@ -68,15 +152,15 @@ class Admission(Guard):
         Returns:
             A permit that goes back in through `_settle`.
         """
-        raise NotImplementedError
+        raise self._unfit("an admission with _admit")
 
     def _admit_waiting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Like `_admit`, but wait up to this guard's ``max_wait`` and the context's deadline."""
-        raise NotImplementedError
+        return self._admit(self._clock.monotonic(), args, kwargs)
 
     async def _admit_waiting_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Like `_admit_waiting`, on the running event loop."""
-        raise NotImplementedError
+        return self._admit(self._clock.monotonic(), args, kwargs)
 
     def _settle(self, permit: Any, now: float, error: BaseException | None, result: Any) -> None:
         """Record the outcome of an admitted call exactly once; never raises.
@@ -84,6 +168,71 @@ class Admission(Guard):
         Args:
             permit: What `_admit` returned.
             now: Reading of this guard's clock after the call.
-            error: What the call raised (cancellation included), or ``None``.
+            error: What the call raised (cancellation included), or ``None``. A generator that
+                its consumer leaves early ends with `GeneratorExit`.
             result: What it returned when ``error`` is ``None``.
         """
+
+    def _enter(self) -> Any:
+        if self._waits:
+            return self._admit_waiting((), {})
+        return self._admit(self._clock.monotonic(), (), {})
+
+    async def _enter_async(self) -> Any:
+        if self._waits:
+            return await self._admit_waiting_async((), {})
+        return self._admit(self._clock.monotonic(), (), {})
+
+    def _exit(self, state: Any, error: BaseException | None) -> None:
+        if self._settles:
+            self._settle(state, self._clock.monotonic(), error, None)
+
+
+class _Entry:
+    """One ``with`` block that is open on a guard."""
+
+    __slots__ = ("below", "guard", "left", "state")
+
+    def __init__(self, guard: Guard, state: Any, below: _Entry | None) -> None:
+        self.guard = guard
+        self.state = state
+        self.below = below
+        self.left = False
+
+
+# The blocks that are open in this thread or task, innermost first. One shared guard is entered by
+# many of them at once, and `__exit__` is told nothing about which entry it ends.
+_entries: ContextVar[_Entry | None] = ContextVar("hastack_entries", default=None)
+
+
+def _opened(guard: Guard, state: Any) -> None:
+    entry = _Entry(guard, state, _open_entry(_entries.get()))
+    _entries.set(entry)
+    guard.__dict__.setdefault("_blocks", {})[entry] = None
+
+
+def _open_entry(entry: _Entry | None) -> _Entry | None:
+    while entry is not None and entry.left:
+        entry = entry.below
+    return entry
+
+
+def _taken(guard: Guard) -> Any:
+    """The state of the block that ends here, which is taken exactly once."""
+    blocks: dict[_Entry, None] = guard.__dict__.get("_blocks", {})
+    entry = _open_entry(_entries.get())
+    while entry is not None and entry.guard is not guard:
+        entry = _open_entry(entry.below)
+    while True:
+        if entry is None:
+            # An abandoned async generator is closed in another context than it ran in. The
+            # permits of one guard are alike, so end its oldest block: if that one belongs to
+            # somebody else, they will end this one in exchange, and none is lost.
+            entry = next(iter(tuple(blocks)), None)
+            if entry is None:
+                raise HastackError(f"{guard!r} was left more often than it was entered")
+        if blocks.pop(entry, entry) is None:
+            entry.left = True
+            _entries.set(_open_entry(_entries.get()))
+            return entry.state
+        entry = None

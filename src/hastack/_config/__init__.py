@@ -1,0 +1,1 @@
+"""The parts of `hastack.config`; import from there."""

@@ -1,0 +1,80 @@
+"""Which decision modules run compiled.
+
+hastack is pure Python. A build with ``HASTACK_COMPILE=1`` also compiles the pure decision modules
+from the same source with mypyc; Python then prefers the compiled file. ``HASTACK_PURE=1`` at import
+time goes back to the source, to compare or to debug.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+COMPILED_MODULES = (
+    "hastack.ratelimit._backoff",
+    "hastack.ratelimit._breaker",
+    "hastack.ratelimit._breaker_gate",
+    "hastack.ratelimit._budget",
+    "hastack.ratelimit._decision",
+    "hastack.ratelimit._failures",
+    "hastack.ratelimit._gcra",
+    "hastack.ratelimit._keyed",
+    "hastack.ratelimit._outcome_window",
+)
+"""The decision modules of the hot paths, which a compiled build compiles."""
+
+PURE_MODULES = (
+    *COMPILED_MODULES,
+    "hastack._health_verdict",
+    "hastack._lifecycle._machine",
+    "hastack._lifecycle._order",
+    "hastack.ratelimit._quota",
+    "hastack.ratelimit._retry_after",
+)
+"""All modules that decide: time comes in as an argument, nothing is waited for.
+
+They must be covered to the last branch and may import neither asyncio, threading, time nor socket.
+``setup.py``, ``scripts/pure.py`` and the tests read both lists from here.
+"""
+
+
+def report() -> dict[str, str]:
+    """Import each module that can be compiled, and say ``"compiled"`` or ``"pure"`` for it."""
+    return {name: _kind(importlib.import_module(name)) for name in COMPILED_MODULES}
+
+
+def _kind(module: ModuleType) -> str:
+    origin = str(getattr(module, "__file__", ""))
+    return "compiled" if origin.endswith(tuple(EXTENSION_SUFFIXES)) else "pure"
+
+
+class _SourceFirst(MetaPathFinder):
+    """Finds the ``.py`` beside a compiled decision module, which Python itself would prefer."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname not in COMPILED_MODULES:
+            return None
+        found = PathFinder.find_spec(fullname, path)
+        if found is None or found.origin is None:
+            return None
+        source = Path(found.origin).with_name(f"{fullname.rpartition('.')[2]}.py")
+        return importlib.util.spec_from_file_location(fullname, source)
+
+
+def force_pure() -> None:
+    """Import the decision modules from source from now on; called for ``HASTACK_PURE=1``."""
+    sys.meta_path.insert(0, _SourceFirst())

@@ -1,0 +1,1 @@
+"""Behind `hastack.lifecycle`: pure ordering and phases, and the shell that carries them out."""

@@ -1,0 +1,422 @@
+"""The health endpoints on a port of their own, served by one thread.
+
+``/healthz`` stays fast while the application's event loop is busy or blocked, and can tell that
+it is blocked, because it does not run on it. Standard library only.
+
+Example:
+    >>> import urllib.request
+    >>> from hastack.contrib.health_server import HealthServer
+    >>> from hastack.health import Health
+    >>> with HealthServer(Health(), port=0) as server:
+    ...     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz") as reply:
+    ...         reply.status, reply.read().strip()
+    (200, b'live: pass')
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+
+from hastack._core import _validate
+from hastack._core._errors import ClosedError, InvalidArgument
+from hastack._health_endpoints import Endpoints
+from hastack._health_http import REASONS, TEXT, Reply, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from hastack._core._validate import Seconds
+    from hastack.health import Health
+
+__all__ = ("HealthServer",)
+
+_MAX_HEAD = 8192
+"""Bytes of a request line with its headers; probes send a few hundred."""
+
+_BAD = Reply(400, TEXT, b"bad request\n")
+_NOT_FOUND = Reply(404, TEXT, b"not found\n")
+_TOO_LARGE = Reply(431, TEXT, b"request header too large\n")
+_REASONS = {**REASONS, 400: "Bad Request", 431: "Request Header Fields Too Large"}
+
+
+@attrs.define(eq=False)
+class _Connection:
+    """One client: it sends a head, gets a reply, and is gone by ``deadline``."""
+
+    sock: socket.socket
+    deadline: float
+    incoming: bytes = b""
+    outgoing: bytes = b""
+    events: int = 0
+
+
+@attrs.define(eq=False)
+class _Asked:
+    """A question that takes more than memory, and the clients that wait for its answer."""
+
+    asked: str
+    query: str
+    accept: str
+    method: str
+    connection: _Connection
+
+
+@final
+class HealthServer:
+    """Serves the health endpoints from a thread; a component for `Lifecycle.add`.
+
+    One thread does all input and output without blocking. A request that has to wait for checks
+    does so on a second thread (one per question), so that ``/healthz`` never waits for a
+    dependency. A forked child closes its copy of the listening socket and serves nothing.
+
+    Args:
+        health: Who knows.
+        host: Address to listen on.
+        port: Port; 0 takes a free one, see `port`.
+        paths: Path -> ``live``, ``ready``, ``startup`` or ``metrics``; by default ``/healthz``,
+            ``/readyz``, ``/startupz`` and ``/metrics``.
+        metrics: Whether ``/metrics`` is there.
+        max_connections: Open connections; more wait in the kernel's backlog.
+        timeout: Seconds a client has to send its request and to take the response, on top of
+            the time that checks need.
+        switch_interval: Bound in seconds for `sys.setswitchinterval` while serving, ``None``
+            to leave it alone. A thread that wakes up waits this long for the interpreter when
+            another one is computing, and answering a request takes three such waits; with
+            Python's default of 5 ms, probes of a busy service are slow.
+
+    Raises:
+        InvalidArgument: A number is out of range, or a path is unknown.
+    """
+
+    name = "health-server"
+
+    def __init__(
+        self,
+        health: Health,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8081,
+        paths: Mapping[str, str] | None = None,
+        metrics: bool = True,
+        max_connections: int = 64,
+        timeout: Seconds = 5.0,
+        switch_interval: Seconds | None = 0.001,
+    ) -> None:
+        _validate.integer("port", port, minimum=0)
+        if port > 65535:
+            raise InvalidArgument("port", port, "an integer in 0..65535")
+        self._endpoints = Endpoints(health, paths=paths, metrics=metrics)
+        self._address = (host, port)
+        self._max = _validate.integer("max_connections", max_connections)
+        self._timeout = _validate.seconds("timeout", timeout)
+        self._switch = _validate.optional_seconds("switch_interval", switch_interval)
+        self._previous_switch: float | None = None
+        self._listener: socket.socket | None = None
+        self._wake: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[_Asked]] = {}  # by question; a thread works on each key
+        self._answered: list[tuple[_Connection, bytes]] = []
+
+    @property
+    def port(self) -> int:
+        """Where it listens, once started."""
+        if self._listener is None:
+            return self._address[1]
+        return int(self._listener.getsockname()[1])
+
+    def start(self) -> None:
+        """Listen and serve.
+
+        Raises:
+            ClosedError: It was stopped before.
+            OSError: The address is taken.
+        """
+        if self._closed:
+            raise ClosedError(self.name)
+        host, port = self._address
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=128)
+        listener.setblocking(False)
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):
+            # Accept only when the request is there: one wake-up less for each probe.
+            seconds = max(int(self._timeout), 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+        self._listener = listener
+        wake, self._wake = socket.socketpair()
+        wake.setblocking(False)
+        self._wake.setblocking(False)
+        _open.add(self)
+        if self._switch is not None and sys.getswitchinterval() > self._switch:
+            self._previous_switch = sys.getswitchinterval()
+            sys.setswitchinterval(self._switch)
+        serve = _Serving(self, listener, wake).run
+        self._thread = threading.Thread(target=serve, name="hastack-health-server", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving; calling it again does nothing."""
+        self._closed = True
+        self._endpoints.close()
+        if self._thread is None:
+            return
+        self._nudge()
+        self._thread.join(self._timeout + 1.0)
+        self._thread = None
+        if self._wake is not None:
+            self._wake.close()
+        if self._previous_switch is not None:
+            sys.setswitchinterval(self._previous_switch)
+            self._previous_switch = None
+        _open.discard(self)
+
+    def __enter__(self) -> HealthServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # Requests ---------------------------------------------------------------------------
+
+    def _answer(self, connection: _Connection) -> bytes | None:
+        """The response to a complete head, or ``None`` when it follows from another thread."""
+        try:
+            head = connection.incoming.partition(b"\r\n\r\n")[0].decode("latin-1")
+            line, _, rest = head.partition("\r\n")
+            method, target, version = line.split(" ")
+            if not version.startswith("HTTP/1.") or not target.startswith("/"):
+                return _wire(_BAD, "GET")
+        except ValueError:
+            return _wire(_BAD, "GET")
+        path, _, query = target.partition("?")
+        accept = ""
+        for field in rest.split("\r\n"):
+            name, _, value = field.partition(":")
+            if name.lower() == "accept":
+                accept = value
+        asked = self._endpoints.question(path)
+        if asked is None:
+            return _wire(_NOT_FOUND, method)
+        quick = self._endpoints.quick(asked, method, query, accept)
+        if quick is not None:
+            return _wire(quick, method)
+        self._ask(_Asked(asked, query, accept, method, connection))
+        return None
+
+    def _ask(self, item: _Asked) -> None:
+        with self._lock:
+            waiting = self._waiting.get(item.asked)
+            if waiting is not None:
+                waiting.append(item)
+                return
+            self._waiting[item.asked] = [item]
+        name = f"hastack-health-{item.asked}"
+        threading.Thread(target=self._work, args=(item.asked,), name=name, daemon=True).start()
+
+    def _work(self, asked: str) -> None:
+        """Answer ``asked`` for everybody who waits for it, until nobody does."""
+        health = self._endpoints.health
+        while True:
+            with self._lock:
+                items = self._waiting[asked]
+                if not items:
+                    del self._waiting[asked]
+                    return
+                self._waiting[asked] = []
+            verdict = health.readiness() if asked == "ready" else health.startup()
+            replies = [
+                (
+                    i.connection,
+                    _wire(render(asked, verdict, query=i.query, accept=i.accept), i.method),
+                )
+                for i in items
+            ]
+            with self._lock:
+                self._answered += replies
+            self._nudge()
+
+    def _take_answered(self) -> list[tuple[_Connection, bytes]]:
+        with self._lock:
+            answered, self._answered = self._answered, []
+            return answered
+
+    def _nudge(self) -> None:
+        try:
+            assert self._wake is not None
+            self._wake.send(b"x")
+        except OSError:  # full: it is awake; closed: it is gone
+            pass
+
+    def _forget(self) -> None:
+        """In a forked child: the port belongs to the parent."""
+        self._lock = threading.Lock()
+        self._thread = None
+        for each in (self._listener, self._wake):
+            if each is not None:
+                each.close()
+        self._closed = True
+
+
+class _Serving:
+    """The loop of the serving thread; nothing in here is touched by another."""
+
+    def __init__(self, server: HealthServer, listener: socket.socket, wake: socket.socket) -> None:
+        self._server = server
+        self._listener = listener
+        self._wake = wake
+        self._selector = selectors.DefaultSelector()
+        self._connections: dict[_Connection, None] = {}
+        self._accepting = False
+
+    def run(self) -> None:
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        try:
+            while not self._server._closed:
+                self._accept_if(len(self._connections) < self._server._max)
+                for key, events in self._selector.select(self._pause()):
+                    self._handle(key.data, events)
+                for connection, reply in self._server._take_answered():
+                    if connection in self._connections:
+                        self._send(connection, reply)
+                self._drop_late()
+        finally:
+            for connection in list(self._connections):
+                self._close(connection)
+            self._selector.close()
+            self._listener.close()
+            self._wake.close()
+
+    def _accept_if(self, room: bool) -> None:
+        if room and not self._accepting:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
+        elif self._accepting and not room:
+            self._selector.unregister(self._listener)
+        self._accepting = room
+
+    def _pause(self) -> float | None:
+        # The oldest connection has the earliest deadline: all are given the same time.
+        for connection in self._connections:
+            return max(connection.deadline - time.monotonic(), 0.0)
+        return None
+
+    def _drop_late(self) -> None:
+        now = time.monotonic()
+        for connection in list(self._connections):
+            if connection.deadline > now:
+                return
+            self._close(connection)
+
+    def _handle(self, data: Any, events: int) -> None:
+        if data is None:
+            try:
+                self._wake.recv(4096)
+            except OSError:
+                pass
+        elif data is self._listener:
+            self._accept()
+        elif events & selectors.EVENT_READ:
+            self._receive(data)
+        else:
+            self._send(data, b"")
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:  # gone already, or out of descriptors: the backlog keeps the rest
+            return
+        connection = _Connection(sock, time.monotonic() + self._server._timeout)
+        self._connections[connection] = None
+        self._receive(connection)
+
+    def _receive(self, connection: _Connection) -> None:
+        try:
+            # MSG_DONTWAIT rather than setblocking(): each system call gives the interpreter
+            # away, and it takes a switch interval to get it back from a busy thread.
+            data = connection.sock.recv(_MAX_HEAD, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            self._await(connection, selectors.EVENT_READ)
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close(connection)
+            return
+        connection.incoming += data
+        if b"\r\n\r\n" in connection.incoming:
+            reply = self._server._answer(connection)
+        elif len(connection.incoming) >= _MAX_HEAD:
+            reply = _wire(_TOO_LARGE, "GET")
+        else:
+            self._await(connection, selectors.EVENT_READ)
+            return
+        if reply is None:
+            self._await(connection, 0)
+        else:
+            self._send(connection, reply)
+
+    def _send(self, connection: _Connection, more: bytes) -> None:
+        connection.outgoing += more
+        try:
+            sent = connection.sock.send(connection.outgoing, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(connection)
+            return
+        connection.outgoing = connection.outgoing[sent:]
+        if connection.outgoing:
+            self._await(connection, selectors.EVENT_WRITE)
+        else:
+            self._close(connection)
+
+    def _await(self, connection: _Connection, events: int) -> None:
+        if events == connection.events:
+            return
+        if not connection.events:
+            self._selector.register(connection.sock, events, connection)
+        elif not events:
+            self._selector.unregister(connection.sock)
+        else:
+            self._selector.modify(connection.sock, events, connection)
+        connection.events = events
+
+    def _close(self, connection: _Connection) -> None:
+        self._await(connection, 0)
+        del self._connections[connection]
+        connection.sock.close()
+
+
+def _wire(reply: Reply, method: str) -> bytes:
+    lines = [f"HTTP/1.1 {reply.status} {_REASONS[reply.status]}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers]
+    lines += ["connection: close", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + (b"" if method == "HEAD" else reply.body)
+
+
+_open: weakref.WeakSet[HealthServer] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for server in list(_open):
+        server._forget()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,373 @@
+"""The shell that every rate limiter shares: lock, clock, waiting, events, decorating."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import attrs
+
+from hastack._core._clock import SYSTEM_CLOCK
+from hastack._core._errors import InvalidArgument, RateLimited, Rejected
+from hastack._core._fork import renew_in_child
+from hastack._core._validate import integer, optional_seconds
+
+from ._decision import Decision, decision
+from ._guard import Admission
+from ._limit_events import REJECTED, RequestRejected
+from ._reservation import Reservation
+from ._waiters import WaitedOn, WaitingRoom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from hastack._core._validate import Seconds
+    from hastack.context import Context
+    from hastack.typing import Clock
+
+    from ._keyed import KeyTable
+
+WhenFull: TypeAlias = Literal["reject", "admit"]
+
+_ALL: Any = object()
+
+
+class LimiterCore(WaitedOn, Protocol):
+    """What the shell needs from a decision core."""
+
+    closed: bool
+    table: KeyTable
+
+    def bind(
+        self,
+        acquire: Callable[[], Any],
+        release: Callable[[], None],
+        ahead: Callable[[Any], float],
+        topic: Any,
+        report: Callable[[Any, float, float | None], None],
+    ) -> None: ...
+
+    def take(self, key: Any = None, cost: Any = 1.0, quiet: bool = False) -> Decision: ...
+    def admit(self, key: Any, cost: Any, now: float) -> float: ...
+    def ask(self, key: Any, cost: float, now: float) -> float: ...
+    def peek(self, key: Any = None, cost: Any = 1.0) -> Decision: ...
+    def check(self, key: Any, cost: Any) -> None: ...
+    def reset(self, key: Any, now: float) -> None: ...
+    def reset_all(self) -> None: ...
+
+
+@attrs.frozen(kw_only=True)
+class LimiterStats:
+    """Counters of a limiter since it was made.
+
+    Attributes:
+        keys: Keys in the table now.
+        evicted: Idle keys dropped.
+        turned_away: New keys that found every slot of the table in use.
+        waiting: Callers in queues now.
+        wakeups: Callers woken from queues.
+    """
+
+    keys: int
+    evicted: int
+    turned_away: int
+    waiting: int
+    wakeups: int
+
+
+class RateLimiter(Admission):
+    """Base of the rate limiters; what they all can do.
+
+    A limiter decorates functions of any kind, works as ``with`` and ``async with``, and answers
+    directly through the methods below. All of them may be called from any thread, and the
+    asynchronous ones from any event loop.
+    """
+
+    _error: type[Rejected] = RateLimited
+
+    def __init__(
+        self,
+        core: LimiterCore,
+        *,
+        name: str | None,
+        key: Callable[..., Hashable] | None,
+        cost: float | Callable[..., float],
+        max_wait: Seconds | None,
+        max_waiting: int,
+        clock: Clock | None,
+    ) -> None:
+        self.name = type(self).__name__ if name is None else name
+        self._core = core
+        self._clock = SYSTEM_CLOCK if clock is None else clock
+        if key is not None and not callable(key):
+            raise InvalidArgument("key", key, "a function of the guarded call's arguments, or None")
+        self._key = key
+        self._cost = cost
+        if not callable(cost):
+            core.check(None, cost)
+        self._max_wait = optional_seconds("max_wait", max_wait, zero=True)
+        self._waits = self._max_wait != 0.0
+        self._lock = threading.RLock()
+        self._room = WaitingRoom(
+            core,
+            name=self.name,
+            clock=self._clock,
+            lock=self._lock,
+            max_waiting=integer("max_waiting", max_waiting, minimum=0),
+            refuse=self._refuse,
+            freed=self._returned,
+        )
+        # Called when permits come back; see `AllOf`.
+        self._dependents: tuple[weakref.WeakMethod[Callable[[], None]], ...] = ()
+        self._bind()
+        # Straight to the core: one call less on the hottest path there is.
+        self.try_acquire = core.take  # type: ignore[method-assign]  # same signature and more
+        renew_in_child(self)
+
+    def _bind(self) -> None:
+        lock = self._lock
+        self._core.bind(lock.acquire, lock.release, self._room.ahead, REJECTED, self._report)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._room.after_fork(self._lock)
+        self._bind()
+
+    # -- asking ---------------------------------------------------------------------------
+
+    def try_acquire(self, key: Hashable = None, cost: float = 1.0) -> Decision:
+        """Take ``cost`` permits now if they are there; never waits.
+
+        A key with callers waiting in line is answered no: nobody overtakes them.
+
+        Args:
+            key: Whose permits; ``None`` is a key like any other.
+            cost: How many permits.
+
+        Raises:
+            InvalidArgument: ``cost`` is not a number within the limit.
+            InvalidKey: ``key`` is not hashable.
+            ClosedError: The limiter was closed.
+        """
+        return self._core.take(key, cost)
+
+    def peek(self, key: Hashable = None, cost: float = 1.0) -> Decision:
+        """What `try_acquire` would answer now, without taking anything."""
+        return self._core.peek(key, cost)
+
+    def acquire(
+        self,
+        key: Hashable = None,
+        cost: float = 1.0,
+        *,
+        timeout: Seconds | None = None,
+        ctx: Context | None = None,
+    ) -> Decision:
+        """Take ``cost`` permits, blocking this thread until its turn.
+
+        Callers of one key are served in the order in which they came, threads and tasks alike.
+
+        Args:
+            key: Whose permits.
+            cost: How many.
+            timeout: Longest wait in seconds; ``None`` waits for as long as the context lasts.
+            ctx: The context whose deadline and cancellation are honoured; default: the current.
+
+        Returns:
+            A decision that is allowed, with what is left.
+
+        Raises:
+            RateLimited: The turn would come after ``timeout`` or the deadline. This is known,
+                and said, at once.
+            ContextError: The context ended while waiting.
+            ClosedError: The limiter was closed.
+        """
+        decision = self._core.take(key, cost, True)
+        if decision.allowed:
+            return decision
+        timeout = optional_seconds("timeout", timeout, zero=True)
+        self._room.wait(key, cost, timeout, context_or_current(ctx))
+        return self._after_wait(key)
+
+    async def acquire_async(
+        self,
+        key: Hashable = None,
+        cost: float = 1.0,
+        *,
+        timeout: Seconds | None = None,  # noqa: ASYNC109  # the same face as acquire
+        ctx: Context | None = None,
+    ) -> Decision:
+        """`acquire` for a task: suspends it instead of blocking the thread.
+
+        A task that is cancelled while it waits, or between its turn and its waking, takes
+        nothing from the limiter.
+        """
+        decision = self._core.take(key, cost, True)
+        if decision.allowed:
+            return decision
+        timeout = optional_seconds("timeout", timeout, zero=True)
+        await self._room.wait_async(key, cost, timeout, context_or_current(ctx))
+        return self._after_wait(key)
+
+    def reserve(
+        self,
+        key: Hashable = None,
+        cost: float = 1.0,
+        *,
+        timeout: Seconds | None = 0.0,
+        ctx: Context | None = None,
+    ) -> Reservation:
+        """Take an estimated ``cost`` now; settle the true one on the `Reservation` later.
+
+        Args:
+            key: Whose permits.
+            cost: The estimate.
+            timeout: Longest wait in seconds; by default none.
+            ctx: See `acquire`.
+
+        Raises:
+            RateLimited: The permits are not there in time.
+        """
+        self.acquire(key, cost, timeout=timeout, ctx=ctx)
+        return Reservation(key, cost, self._charge)
+
+    async def reserve_async(
+        self,
+        key: Hashable = None,
+        cost: float = 1.0,
+        *,
+        timeout: Seconds | None = 0.0,  # noqa: ASYNC109  # the same face as reserve
+        ctx: Context | None = None,
+    ) -> Reservation:
+        """`reserve` for a task."""
+        await self.acquire_async(key, cost, timeout=timeout, ctx=ctx)
+        return Reservation(key, cost, self._charge)
+
+    # -- managing -------------------------------------------------------------------------
+
+    def reset(self, key: Hashable = _ALL) -> None:
+        """Give ``key``, or every key, its full allowance back."""
+        with self._lock:
+            if key is _ALL:
+                self._core.reset_all()
+            else:
+                self._core.check(key, 1.0)
+                self._core.reset(key, self._clock.monotonic())
+        self._changed()
+
+    def close(self) -> None:
+        """End the limiter: whoever waits and whoever comes gets ClosedError."""
+        with self._lock:
+            self._core.closed = True
+            self._core.refresh()
+        self._room.close()
+
+    def __len__(self) -> int:
+        """How many keys are held in memory."""
+        return len(self._core.table)
+
+    def __bool__(self) -> bool:
+        return True  # an empty table is no reason to take ``if limiter:`` for None
+
+    def stats(self) -> LimiterStats:
+        """Counters, for metrics."""
+        table = self._core.table
+        return LimiterStats(
+            keys=len(table),
+            evicted=table.evicted,
+            turned_away=table.turned_away,
+            waiting=len(self._room),
+            wakeups=self._room.wakeups,
+        )
+
+    # -- guarding -------------------------------------------------------------------------
+
+    def _admit(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        key = None if self._key is None else self._key(*args, **kwargs)
+        cost = self._cost(*args, **kwargs) if callable(self._cost) else self._cost
+        wait = self._core.admit(key, cost, now)
+        if wait > 0.0:
+            raise self._refuse(key, cost, "limited", wait)
+
+    def _admit_waiting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        key, cost = self._asked(args, kwargs)
+        self.acquire(key, cost, timeout=self._max_wait)
+
+    async def _admit_waiting_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        key, cost = self._asked(args, kwargs)
+        await self.acquire_async(key, cost, timeout=self._max_wait)
+
+    def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Hashable, float]:
+        key = None if self._key is None else self._key(*args, **kwargs)
+        return key, self._cost(*args, **kwargs) if callable(self._cost) else self._cost
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _charge(self, key: Hashable, cost: float) -> None:
+        with self._lock:
+            self._core.charge(key, cost, self._clock.monotonic())
+        if cost < 0.0:
+            if self._core.waiting:
+                self._room.serve(key)
+            self._returned()
+
+    def _changed(self) -> None:
+        """Permits may have become free under any key."""
+        self._room.serve_all()
+        self._returned()
+
+    def _returned(self) -> None:
+        for reference in self._dependents:
+            dependent = reference()
+            if dependent is not None:
+                dependent()
+
+    def _depend(self, dependent: Callable[[], None]) -> None:
+        """Call the method ``dependent`` when permits come back, for as long as it lives."""
+        with self._lock:
+            alive = [each for each in self._dependents if each() is not None]
+            self._dependents = (*alive, weakref.WeakMethod(dependent))
+
+    def _after_wait(self, key: Hashable) -> Decision:
+        left = self._core.peek(key)
+        return decision(True, left.level, 0.0, left.reset_after)
+
+    def _refuse(
+        self, key: Hashable, cost: float, reason: str, retry_after: float | None
+    ) -> Rejected:
+        if REJECTED.subscribers:
+            self._publish(key, cost, reason, retry_after)
+        text = None if reason == "limited" else f"{self._error.reason_text} ({reason})"
+        return self._error(self.name, retry_after=retry_after, reason=text)
+
+    def _report(self, key: Hashable, cost: float, retry_after: float | None) -> None:
+        self._publish(key, cost, "limited", retry_after)
+
+    def _publish(self, key: Hashable, cost: float, reason: str, retry_after: float | None) -> None:
+        REJECTED.publish(
+            RequestRejected(
+                at=self._clock.monotonic(),
+                name=self.name,
+                key=key,
+                cost=cost,
+                reason=reason,
+                retry_after=retry_after,
+            )
+        )
+
+
+def context_or_current(ctx: Context | None) -> Context:
+    """The context to honour."""
+    if ctx is not None:
+        return ctx
+    from hastack.context import current
+
+    return current()
+
+
+def full_table(parameter: str, value: str) -> bool:
+    """Whether a new key is let in when the table is full."""
+    if value not in {"reject", "admit"}:
+        raise InvalidArgument(parameter, value, "'reject' or 'admit'")
+    return value == "admit"
