@@ -33,7 +33,7 @@ class Judged:
 
 def test_it_shows_nothing():
     secret = config.Secret(WORD)
-    shown = [repr(secret), str(secret), f"{secret}", f"{secret:>10}", "{}".format(secret), repr([secret]),
+    shown = [repr(secret), str(secret), f"{secret}", f"{secret:>10}", format(secret), repr([secret]),
              repr(Login(password=secret)), str({"k": secret}), json.dumps(plain(Login(password=secret)))]  # fmt: skip
     assert not any(WORD in text for text in shown)
     assert f"{secret:>5}" == "  ***"
