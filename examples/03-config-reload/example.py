@@ -21,7 +21,7 @@ class Checkout:
 
     max_orders: int = config.setting(5, minimum=1, help="Orders at once.")  # noqa: RUF009
     timeout: config.Seconds = config.setting(1.0, above=0.0, help="Time for one order.")  # noqa: RUF009
-    token: config.Secret = config.setting(help="Token of the payment provider.")  # noqa: RUF009
+    token: config.Secret = config.setting(help="Token of the payment provider.")
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +47,7 @@ def main() -> list[int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(shutil.copy(HERE / "shop.toml", folder))
         with config.watch(path, into=Shop, env=os.environ, env_prefix="SHOP_", period=0.05) as shop:
-            shop.subscribe(lambda old, new: sizes.append(new.checkout.max_orders))
+            shop.subscribe(lambda _, new: sizes.append(new.checkout.max_orders))
             print("started with", shop.current.checkout)
             for old, new in (("10", "20"), ("max_orders = 20", "max_orders = 0"), ("= 0", "= 30")):
                 replace(path, old, new)

@@ -129,6 +129,31 @@ def test_both_in_one_layer_is_a_mistake(tmp_path):
     assert "given twice: also as password_file" in str(caught.value)
 
 
+@attrs.frozen(kw_only=True)
+class Logins:
+    all: tuple[Login, ...] = ()
+    one: Login | None = None
+    key: str = "default"
+    key_file: str = "default"
+
+
+def test_both_inside_of_a_list():
+    both = {"password": WORD, "password_file": "/nowhere"}
+    with pytest.raises(ConfigError) as caught:
+        config.load(into=Logins, env=None, override={"all": [both]})
+    assert [m.path for m in caught.value.exceptions] == ["all[0].password"]
+    assert WORD not in everything_in(caught.value)
+
+
+def test_only_secrets_come_from_files():
+    found = config.explain(into=Logins, env=None, override={"key_file": "x"})
+    assert {s.path: (s.value, s.source) for s in found if s.path != "all"} == {
+        "one": (None, "default"),
+        "key": ("default", "default"),
+        "key_file": ("x", "override"),
+    }
+
+
 def test_bad_files(tmp_path):
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff" + WORD.encode())
