@@ -46,10 +46,13 @@ class Inventory:
         return len(item)
 
 
+log = logging.getLogger("stock")
 inventory = Inventory()
 
 # Who asks too often is told when to come back (429); a broken inventory is left in peace (503).
-per_client = ratelimit.TokenBucket("5/s", burst=5, key=lambda client, **_: client, name="per-client")
+per_client = ratelimit.TokenBucket(
+    "5/s", burst=5, key=lambda client, **_: client, name="per-client"
+)
 breaker = ratelimit.CircuitBreaker(window=10.0, min_calls=5, open_for=2.0, name="inventory")
 
 
@@ -79,7 +82,7 @@ def sweeper():
     ctx = context.current()
     for sweep in itertools.count():
         if ctx.wait(1.0):
-            logging.info("sweeper: %d sweeps, ended by: %s", sweep, ctx.cause())
+            log.info("sweeper: %d sweeps, ended by: %s", sweep, ctx.cause())
             return
 
 
@@ -109,9 +112,9 @@ def main():
     app.add_middleware(GuardMiddleware)
     app.add_middleware(ContextMiddleware, lifecycle=life, max_timeout=5.0)
     app.add_middleware(HealthMiddleware, health=health)
-    logging.info("a shutdown takes up to %g s", life.budget)
+    log.info("a shutdown takes up to %g s", life.budget)
     report = serve(app, lifecycle=life, health=health, port=options.port, log_level="warning")
-    logging.info("%s", report)
+    log.info("%s", report)
 
 
 if __name__ == "__main__":

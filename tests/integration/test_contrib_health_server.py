@@ -38,7 +38,9 @@ def test_the_endpoints(health):
     health.add_check("db", lambda: False, failures=1)
     with HealthServer(health, port=0) as server:
         assert ask(server.port)[::2] == (200, b"live: pass\n")
-        status, head, body = ask(server.port, "/readyz?verbose", headers="Accept: application/json\r\n")
+        status, head, body = ask(
+            server.port, "/readyz?verbose", headers="Accept: application/json\r\n"
+        )
         assert status == 503
         assert "content-type: application/json" in head
         assert b'"db: returned False"' in body
@@ -68,9 +70,10 @@ def test_what_is_no_request(health, raw, status):
 
 
 def test_a_request_in_pieces(health):
-    with HealthServer(health, port=0) as server, socket.create_connection(
-        ("127.0.0.1", server.port), timeout=10.0
-    ) as sock:
+    with (
+        HealthServer(health, port=0) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=10.0) as sock,
+    ):
         for piece in (b"GET /hea", b"lthz HTTP/1.1\r\n", b"\r\n"):
             sock.sendall(piece)
             time.sleep(0.02)

@@ -396,9 +396,9 @@ class _Serving:
             self._close(connection)
 
     def _linger(self, connection: _Connection) -> None:
-        """Wait for the client to close: closing on unread data would reset the connection, and
-        with it destroy the response (RFC 9112, section 9.6).
-        """
+        """Wait for the client to close first."""
+        # Closing on unread data would reset the connection, and with it destroy the response
+        # (RFC 9112, section 9.6).
         connection.lingering = True
         try:
             connection.sock.shutdown(socket.SHUT_WR)
