@@ -61,6 +61,9 @@ class GradientRules:
         self.dip_every: float = dip_every
 
 
+RECALL: Final = 10.0
+"""Seconds after a cut in which the limit before it may come back in one step."""
+
 STEADY: Final = 0
 DIP: Final = 1
 """The limit is below the knee for a moment, to see the latency without queueing."""
@@ -93,6 +96,7 @@ class GradientController:
         self.before_inflight: float = 0.0
         self.before_latency: float = 0.0
         self.last_good: float = rules.initial
+        self.recall_until: float = now - RECALL
         self.began: float = now
         self.count: int = 0
         self.total: float = 0.0
@@ -171,6 +175,11 @@ class GradientController:
             self._worse(now, count, length, latency)
             return
         self.bad = 0
+        if now < self.recall_until and self.goal < self.last_good and ratio < 1.2:
+            # No queue at all any more: that was a blip, go back at once.
+            self.recall_until = now  # once; a cut soon after it counts for real
+            self._set(self.last_good, now, latency, STEADY)
+            return
         if inflight < DIP_DEPTH * self.goal / rules.tolerance:
             self._learn(now, latency)
             self.next_dip = now + rules.dip_every
@@ -201,6 +210,9 @@ class GradientController:
             # Twice the evidence: the throughput of both periods.
             count, length = count + self.bad_count, length + self.bad_length
             self.before_inflight, self.before_latency = inflight, latency
+            if now >= self.recall_until + RECALL:
+                self.last_good = self.goal
+                self.recall_until = now + RECALL
         elif count and not self.overloads and self._in_vain(inflight, latency):
             self.evidence = 0
             self._learn(now, latency)
