@@ -138,7 +138,7 @@ def test_a_log_is_replayed_and_people_get_a_table(tmp_path):
 def test_no_child_outlives_the_command(sign, tmp_path):
     process = start("--strategy", "unprotected", "--out", str(tmp_path))
     try:
-        pids = wait_for(lambda: len(found := children(process)) == 2 and found)
+        pids = wait_for(lambda: len(found := children(process)) == 3 and found)
         time.sleep(0.5)  # into the load
         process.send_signal(sign)
         _, err = process.communicate(timeout=10)
@@ -155,9 +155,9 @@ def test_no_child_outlives_the_command(sign, tmp_path):
 def test_a_service_that_dies_under_load_ends_the_command_in_one_line(tmp_path):
     process = start("--strategy", "unprotected", "--out", str(tmp_path))
     try:
-        pids = wait_for(lambda: len(found := children(process)) == 2 and found)
+        pids = wait_for(lambda: len(found := children(process)) == 3 and found)
         time.sleep(1.0)
-        os.kill(max(pids), signal.SIGKILL)  # the service starts after the dependency
+        os.kill(sorted(pids)[1], signal.SIGKILL)  # after the dependency, before the load
         _, err = process.communicate(timeout=10)
     finally:
         process.kill()
@@ -179,8 +179,17 @@ def test_serve_keeps_the_service_up_until_ctrl_c(tmp_path):
         assert base is not None, process.stderr.read()
         with urllib.request.urlopen(f"{base}/order", timeout=5) as answer:
             assert answer.status == 200
+        with urllib.request.urlopen(f"{base}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+        with urllib.request.urlopen(f"{base}/readyz?verbose", timeout=5) as answer:
+            ready = answer.read().decode()
+        assert "dependency" in ready
+        assert "breaker" in ready
+        with urllib.request.urlopen(f"{base}/metrics", timeout=5) as answer:
+            metrics = answer.read().decode()
+        assert 'hastack_lifecycle_phase{phase="serving"' in metrics or "serving" in metrics
         pids = children(process)
-        assert len(pids) == 2
+        assert len(pids) == 3
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10)
     finally:
@@ -200,3 +209,4 @@ def test_a_service_that_cannot_start_is_said_in_one_line(tmp_path):
     assert done.returncode == 1
     assert "service (unprotected) ended early" in err
     assert "in use" in err
+    assert "Traceback" not in err
