@@ -7,15 +7,21 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
 CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 collect_ignore = ["typing"]  # read by mypy and pyright, never run
 
-settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
-settings.register_profile("dev", deadline=None, print_blob=True)
+# No rule about wall time: a slow machine is not a failing test. `timeout` ends what hangs.
+SETTINGS = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+settings.register_profile("ci", derandomize=True, **SETTINGS)
+settings.register_profile("dev", **SETTINGS)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if CI else "dev"))
 
 

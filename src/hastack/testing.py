@@ -154,8 +154,8 @@ class ManualClock:
                     if poll(pause):
                         return
                     waited += pause
-                elif not self._jump():
-                    poll(0.001)  # nothing is due at all: only another thread can help
+                elif not self._jump() and poll(0.001):
+                    return  # nothing was due at all: only another thread could help, and did
         finally:
             with self._lock:
                 del self._waiting[token]

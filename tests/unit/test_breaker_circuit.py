@@ -15,7 +15,7 @@ from hastack.errors import (
     InvalidArgument,
     RateLimited,
 )
-from hastack.ratelimit import BreakerChanged, BreakerState, CircuitBreaker
+from hastack.ratelimit import BreakerChanged, BreakerState, CircuitBreaker, RequestRejected
 from hastack.testing import ManualClock
 
 
@@ -274,7 +274,7 @@ def test_a_permit_reports_once(clock):
     permit.release()
     assert breaker.snapshot().calls == 1
     assert breaker.snapshot().failures == 1
-    assert repr(permit) == "BreakerPermit(allowed=True, retry_after=0.0)"
+    assert repr(permit) == "Permit(allowed=True, retry_after=0.0)"
 
 
 def test_open_time_doubles_to_its_cap_and_starts_over_after_a_healthy_close(clock):
@@ -437,6 +437,15 @@ def test_events_tell_the_story(clock, changes):
     assert changes[-1].at == clock.monotonic()
 
 
+def test_refusals_are_reported(clock):
+    breaker = tripped(clock, open_for=5.0)
+    with events.record(RequestRejected) as seen:
+        breaker.try_acquire()
+        with pytest.raises(CircuitOpen):
+            breaker._admit(clock.monotonic(), (), {})
+    assert [(e.name, e.reason, e.retry_after) for e in seen] == [("db", "circuit open", 5.0)] * 2
+
+
 def test_subscriber_that_raises_changes_nothing(clock, caplog):
     def broken(_):
         raise ZeroDivisionError
@@ -525,8 +534,7 @@ def test_windows_exclude_each_other_and_bound_the_minimum():
 
 def test_names_and_repr():
     assert repr(make()) == "<CircuitBreaker 'db' closed>"
-    first, second = CircuitBreaker(), CircuitBreaker()
-    assert first.name != second.name
+    assert CircuitBreaker().name == "CircuitBreaker"
 
 
 def test_breakers_are_collected():

@@ -82,9 +82,10 @@ class Merged:
         self.broken = self.broken or bool(snapshot.mistakes)
         _lay(self.values, snapshot.values, (), self, snapshot, name)
 
-    def mark(self, path: Path, origin: str) -> None:
+    def mark(self, path: Path, origin: str, *, keep: bool = False) -> None:
         """Note that the value at ``path`` comes from the layer being added."""
-        self._origins[path] = (self._rank, origin)
+        if not (keep and path in self._origins):
+            self._origins[path] = (self._rank, origin)
 
     def forget(self, path: Path) -> None:
         """Drop what is known of everything below ``path``: it was replaced whole."""
@@ -138,10 +139,13 @@ def _lay(
         elif not isinstance(below.get(key), dict):
             merged.forget(path)
             below[key] = {}
-        merged.mark(path, _origin_in(snapshot, path, name))
         if isinstance(value, Mapping):
+            # A table is where it was first opened: that is where a missing key is looked for.
+            merged.mark(path, _origin_in(snapshot, path, name), keep=True)
             _lay(below[key], value, path, merged, snapshot, name)
-        elif isinstance(value, (list, tuple)):
+            continue
+        merged.mark(path, _origin_in(snapshot, path, name))
+        if isinstance(value, (list, tuple)):
             for inner in [p for p in snapshot.origins if p[: len(path)] == path]:
                 merged.mark(inner, snapshot.origins[inner])
 
@@ -187,25 +191,24 @@ def read_environment(
             ``-`` written as ``_``.
     """
     values: Tree = {}
+    given: dict[Path, str] = {}
     origins: dict[Path, str] = {}
     mistakes: list[ConfigMistake] = []
     names = sorted(n for n in variables if n.startswith(prefix) and n not in NOT_SETTINGS)
     for name in names:
-        parts = name.removeprefix(prefix).split("__")
-        path = _meant(parts, into, below)
-        clash = next((p for p in origins if p[: len(path)] == path or path[: len(p)] == p), None)
+        path = _meant(name.removeprefix(prefix).split("__"), into, below)
+        clash = next((p for p in given if p[: len(path)] == path or path[: len(p)] == p), None)
         if clash is not None:
-            mistakes.append(
-                ConfigMistake(dotted(path), f"contradicts {origins[clash]}", source=name)
-            )
+            mistakes.append(ConfigMistake(dotted(path), f"contradicts {given[clash]}", source=name))
             continue
         table = values
         for part in path[:-1]:
             table = table.setdefault(part, {})
         table[path[-1]] = EnvText(variables[name])
-        origins[path] = name
-    snapshot = Snapshot(values, origins)
-    return attrs.evolve(snapshot, mistakes=tuple(mistakes))
+        given[path] = name
+        for depth in range(1, len(path) + 1):
+            origins.setdefault(path[:depth], name)
+    return Snapshot(values, origins, tuple(mistakes))
 
 
 def _meant(parts: list[str], into: type, below: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,11 +21,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._adaptive_limit import AdaptiveLimit
+    from ._adaptive_events import LimitChanged
+    from ._adaptive_limit import AdaptiveLimit, AdaptiveSnapshot
     from ._all_of import AllOf
     from ._breaker import BreakerState
     from ._breaker_events import BreakerChanged
-    from ._circuit import BreakerPermit, BreakerSnapshot, CircuitBreaker
+    from ._circuit import BreakerSnapshot, CircuitBreaker
     from ._compose import Pipeline, compose
     from ._concurrency import ConcurrencyLimit
     from ._decision import Decision
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ._leaky import LeakyBucket
     from ._limit_events import RequestRejected
     from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
+    from ._permit import Permit
     from ._quota import Quota
     from ._reservation import Reservation
     from ._retry import Retry, RetryBudget
@@ -47,10 +49,10 @@ if TYPE_CHECKING:
 # Which module defines what; each loads when its first name is asked for.
 _HOMES = {
     "AdaptiveLimit": "_adaptive_limit",
+    "AdaptiveSnapshot": "_adaptive_limit",
     "Admission": "_guard",
     "AllOf": "_all_of",
     "BreakerChanged": "_breaker_events",
-    "BreakerPermit": "_circuit",
     "BreakerSnapshot": "_circuit",
     "BreakerState": "_breaker",
     "CircuitBreaker": "_circuit",
@@ -63,6 +65,8 @@ _HOMES = {
     "Hedge": "_hedge",
     "HedgeStarted": "_policy_events",
     "LeakyBucket": "_leaky",
+    "LimitChanged": "_adaptive_events",
+    "Permit": "_permit",
     "Pipeline": "_compose",
     "Quota": "_quota",
     "RequestRejected": "_limit_events",
@@ -82,10 +86,10 @@ _HOMES = {
 
 __all__ = (
     "AdaptiveLimit",
+    "AdaptiveSnapshot",
     "Admission",
     "AllOf",
     "BreakerChanged",
-    "BreakerPermit",
     "BreakerSnapshot",
     "BreakerState",
     "CircuitBreaker",
@@ -98,6 +102,8 @@ __all__ = (
     "Hedge",
     "HedgeStarted",
     "LeakyBucket",
+    "LimitChanged",
+    "Permit",
     "Pipeline",
     "Quota",
     "RequestRejected",

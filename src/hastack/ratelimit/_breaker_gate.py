@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from hastack._core._errors import Cancelled, CircuitOpen, Rejected
+from hastack._core._errors import Cancelled, Rejected
 
 from ._breaker import ABANDONED, FAILURE, IGNORED, SUCCESS
 
@@ -90,36 +90,36 @@ class Gate:
     """Admits calls and takes their outcomes.
 
     Args:
-        name: Name of the breaker, for `CircuitOpen`.
         core: The state machine.
         verdicts: How outcomes are judged.
         lock: Serialises the slow paths; replaced in a forked child.
         announce: Called with each transition, after the lock is released.
+        refuse: Makes the error for a call refused at a time.
     """
 
     def __init__(
         self,
-        name: str,
         core: BreakerCore,
         verdicts: Verdicts,
         lock: AbstractContextManager[Any, Any],
         announce: Callable[[Change, float], None],
+        refuse: Callable[[float], Exception],
     ) -> None:
-        self.name: str = name
         self.core: BreakerCore = core
         self.verdicts: Verdicts = verdicts
         self.lock: AbstractContextManager[Any, Any] = lock
         self.announce: Callable[[Change, float], None] = announce
+        self.refuse: Callable[[float], Exception] = refuse
         self.slow_call: float = core.rules.slow_call
         self.judges_results: bool = verdicts.result_failure is not None
 
     def admit(self, now: float, args: object, kwargs: object) -> tuple[Epoch, float]:
-        """A permit for a call that starts at ``now``; raises `CircuitOpen` when refused."""
+        """A permit for a call that starts at ``now`` or the error of `refuse`."""
         epoch = self.core.epoch
         if epoch is None:
             epoch = self._ask(now)
             if epoch is None:
-                raise CircuitOpen(self.name, retry_after=self.core.retry_after(now))
+                raise self.refuse(now)
         return epoch, now
 
     def request(self, now: float) -> Epoch | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 from math import inf
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -20,6 +19,8 @@ from ._breaker import FAILURE, IGNORED, BreakerCore, BreakerRules, BreakerState,
 from ._breaker_events import BREAKER_CHANGED, BreakerChanged
 from ._breaker_gate import Gate, Verdicts
 from ._guard import Admission
+from ._limit_events import REJECTED, RequestRejected
+from ._permit import Permit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ._breaker import Change
     from ._outcome_window import Epoch
 
-__all__ = ("BreakerPermit", "BreakerSnapshot", "CircuitBreaker")
+__all__ = ("BreakerSnapshot", "CircuitBreaker")
 
 DEFAULT_WINDOW = 10.0
 
@@ -72,61 +73,6 @@ class BreakerSnapshot:
         return self.slow / self.calls if self.calls else 0.0
 
 
-@final
-class BreakerPermit:
-    """Answer of `CircuitBreaker.try_acquire`; truthy when the call may go ahead.
-
-    Report the outcome exactly once with `success`, `failure` or `release`; further reports
-    change nothing.
-
-    Attributes:
-        allowed: Whether the call may go ahead.
-        retry_after: Seconds until a refused call may be tried again; ``None`` when nobody knows,
-            0.0 when allowed.
-    """
-
-    __slots__ = ("_breaker", "_permit", "allowed", "retry_after")
-
-    def __init__(
-        self,
-        breaker: CircuitBreaker,
-        permit: tuple[Epoch, float] | None,
-        retry_after: float | None,
-    ) -> None:
-        self._breaker = breaker
-        self._permit = permit
-        self.allowed = permit is not None
-        self.retry_after = retry_after
-
-    def __bool__(self) -> bool:
-        return self.allowed
-
-    def __repr__(self) -> str:
-        return f"BreakerPermit(allowed={self.allowed}, retry_after={self.retry_after})"
-
-    def success(self, result: object = None) -> None:
-        """The call returned ``result``; ``result_failure`` still judges it."""
-        permit = self._take()
-        if permit is not None:
-            self._breaker._settle(permit, self._breaker._clock.monotonic(), None, result)
-
-    def failure(self, error: BaseException | None = None) -> None:
-        """The call raised ``error``, judged like any error; without one it simply failed."""
-        permit = self._take()
-        if permit is not None:
-            self._breaker._fail(permit, error)
-
-    def release(self) -> None:
-        """The call was given up and says nothing; a probe returns its slot."""
-        permit = self._take()
-        if permit is not None:
-            self._breaker._release(permit)
-
-    def _take(self) -> tuple[Epoch, float] | None:
-        permit, self._permit = self._permit, None
-        return permit
-
-
 class CircuitBreaker(Admission):
     """Stops calling a dependency that fails, and finds out carefully when it is well again.
 
@@ -166,7 +112,7 @@ class CircuitBreaker(Admission):
             `KeyboardInterrupt`, `SystemExit` and `Rejected` (a guard further in refused) always
             do; a cancellation because the context's deadline passed is a failure.
         result_failure: Predicate that says whether a returned value is a failure.
-        name: Appears in errors and events; numbered when not given.
+        name: Appears in errors and events; default: the class name.
         clock: Source of time.
         rng: Source of numbers in [0, 1) for the jitter.
 
@@ -247,17 +193,17 @@ class CircuitBreaker(Admission):
             raise InvalidArgument("min_calls", min_calls, f"at most window_calls={window_calls}")
         if rules.open_max < rules.open_for:
             raise InvalidArgument("open_max", open_max, f"at least open_for={rules.open_for}")
-        self.name = f"circuit-{next(_numbers)}" if name is None else name
+        self.name = type(self).__name__ if name is None else name
         self._clock = clock
         self._reported: list[object] = []
         self._lock = threading.Lock()
         core = BreakerCore(rules, rng, clock.monotonic())
         self._gate = Gate(
-            self.name,
             core,
             _verdicts(failures, ignore, result_failure, self._report),
             self._lock,
             self._announce,
+            self._refuse,
         )
         # The gate's methods have the protocol's signatures: plans call them without a detour.
         vars(self)["_admit"] = self._gate.admit
@@ -269,15 +215,15 @@ class CircuitBreaker(Admission):
         """The state now. An open breaker stays open until the first call after its open time."""
         return self._gate.core.state
 
-    def try_acquire(self) -> BreakerPermit:
+    def try_acquire(self) -> Permit:
         """Ask for one call; never waits and never raises."""
         now = self._clock.monotonic()
         epoch = self._gate.request(now)
         if epoch is None:
-            return BreakerPermit(self, None, self._gate.core.retry_after(now))
-        return BreakerPermit(self, (epoch, now), 0.0)
+            return Permit(self, None, self._refuse(now).retry_after)
+        return Permit(self, (epoch, now), 0.0)
 
-    def acquire(self) -> BreakerPermit:
+    def acquire(self) -> Permit:
         """Like `try_acquire`, but raise when refused.
 
         Raises:
@@ -337,15 +283,27 @@ class CircuitBreaker(Admission):
     def _settle(self, permit: Any, now: float, error: BaseException | None, result: Any) -> None:
         self._gate.settle(permit, now, error, result)
 
-    def _fail(self, permit: tuple[Epoch, float], error: BaseException | None) -> None:
-        now = self._clock.monotonic()
-        if error is None:
-            self._gate.record(*permit, now, FAILURE)
-        else:
-            self._gate.settle(permit, now, error, None)
+    def _fail(self, permit: tuple[Epoch, float], now: float) -> None:
+        self._gate.record(*permit, now, FAILURE)
 
-    def _release(self, permit: tuple[Epoch, float]) -> None:
-        self._gate.record(*permit, self._clock.monotonic(), IGNORED)
+    def _release(self, permit: tuple[Epoch, float], now: float) -> None:
+        self._gate.record(*permit, now, IGNORED)
+
+    def _refuse(self, now: float) -> CircuitOpen:
+        """The error of a refused call, which is reported."""
+        retry_after = self._gate.core.retry_after(now)
+        if REJECTED.subscribers:
+            REJECTED.publish(
+                RequestRejected(
+                    at=now,
+                    name=self.name,
+                    key=None,
+                    cost=1.0,
+                    reason="circuit open",
+                    retry_after=retry_after,
+                )
+            )
+        return CircuitOpen(self.name, retry_after=retry_after)
 
     def _announce(self, change: Change, now: float) -> None:
         if BREAKER_CHANGED.subscribers:
@@ -415,6 +373,3 @@ def _classes(parameter: str, value: object) -> tuple[type[BaseException], ...]:
             accepted += ", or a predicate"
         raise InvalidArgument(parameter, value, accepted)
     return classes
-
-
-_numbers = itertools.count(1)

@@ -1,0 +1,251 @@
+"""How many calls a dependency takes at once, learnt from how it answers.
+
+One idea carries all of it. Below the knee, more calls in flight bring more throughput at the same
+latency; above it, the same throughput at a higher latency (Little's law: calls in flight =
+throughput x latency). So the limit follows ``tolerance`` x throughput x latency without queueing,
+and everything else is about knowing that last number, the baseline, without being fooled:
+
+- The latency at the limit says nothing about the baseline while the limit is in use. From time to
+  time the limit *dips* a little below the estimated knee for some round trips, which costs about
+  one per cent of throughput and keeps the baseline from following a long overload upwards. It
+  never drops to a minimum to take measure.
+- A cut is an experiment. If fewer calls in flight do not bring the latency down, they were not
+  the reason: the dependency has become slower, the baseline moves up and the limit comes back.
+
+Pure: time is an argument.
+"""
+
+from __future__ import annotations
+
+from math import inf, log, sqrt
+from typing import Final, final
+
+SUCCESS: Final = 0
+FAILURE: Final = 1
+"""Answered, but with an error: neither its latency nor its haste says anything about load."""
+OVERLOAD: Final = 2
+"""Timed out, or the dependency said that it is overloaded."""
+IGNORED: Final = 3
+
+DIP_DEPTH: Final = 0.8
+"""A dip goes to this share of the estimated knee."""
+
+
+PRECISION: Final = 0.12
+"""Relative standard error of a mean latency that is good enough to act on."""
+
+
+@final
+class GradientRules:
+    """Settings of a controller, already validated; see `AdaptiveLimit` for their meaning."""
+
+    def __init__(
+        self,
+        *,
+        min_limit: int = 1,
+        max_limit: int = 1000,
+        initial: int = 20,
+        tolerance: float = 1.5,
+        max_healthy_latency: float = inf,
+        period: float = 0.25,
+        min_samples: int = 40,
+        dip_every: float = 5.0,
+    ) -> None:
+        self.min_limit: float = float(min_limit)
+        self.max_limit: float = float(max_limit)
+        self.initial: float = float(initial)
+        self.tolerance: float = tolerance
+        self.max_healthy_latency: float = max_healthy_latency
+        self.period: float = period
+        self.min_samples: int = min_samples
+        self.dip_every: float = dip_every
+
+
+STEADY: Final = 0
+DIP: Final = 1
+"""The limit is below the knee for a moment, to see the latency without queueing."""
+
+
+@final
+class GradientController:
+    """Turns outcomes into a concurrency limit. The caller serialises the methods.
+
+    Attributes:
+        limit: Calls that may be in flight.
+        baseline: Seconds a call takes without queueing; 0.0 until known.
+        throughput: Successes per second in the last judged period.
+    """
+
+    def __init__(self, rules: GradientRules, now: float) -> None:
+        self.rules: GradientRules = rules
+        self.goal: float = rules.initial
+        self.limit: int = int(rules.initial)
+        self.baseline: float = 0.0
+        self.evidence: int = 0
+        self.knee: float = 0.0
+        self.latency: float = 0.0
+        self.throughput: float = 0.0
+        self.phase: int = STEADY
+        self.bad: int = 0
+        self.bad_count: int = 0
+        self.bad_length: float = 0.0
+        self.next_dip: float = now + rules.dip_every
+        self.before_inflight: float = 0.0
+        self.before_latency: float = 0.0
+        self.last_good: float = rules.initial
+        self.began: float = now
+        self.count: int = 0
+        self.total: float = 0.0
+        self.squares: float = 0.0
+        self.failures: int = 0
+        self.overloads: int = 0
+        self.full: int = 0
+
+    def observe(self, now: float, latency: float, outcome: int, inflight: int) -> int:
+        """Take the outcome of one call and return the limit.
+
+        Args:
+            now: When the call ended.
+            latency: Seconds it took.
+            outcome: One of the constants of this module.
+            inflight: Calls in flight when it ended, itself included.
+        """
+        if now < self.began:
+            if self.began - now > 60.0:
+                self._begin(now)  # the clock went backwards
+            return self.limit  # calls from before the last change still drain
+        if outcome == FAILURE:
+            self.failures += 1
+        elif outcome == OVERLOAD:
+            self.overloads += 1
+        elif outcome == SUCCESS:
+            if self.baseline and latency > 10.0 * self.baseline:
+                latency = 10.0 * self.baseline  # one straggler must not speak for all
+            self.count += 1
+            self.total += latency
+            self.squares += latency * latency
+        if inflight >= self.limit:
+            self.full += 1
+        if now - self.began >= self.rules.period and self._tells(now):
+            self._judge(now)
+        return self.limit
+
+    def _tells(self, now: float) -> bool:
+        """Whether the period holds enough calls for its mean latency to mean something."""
+        count = self.count
+        if count + self.overloads < self.rules.min_samples:
+            return False
+        # The standard error of the mean is at most PRECISION of it, written without divisions.
+        wanted = self.total * self.total * (1.0 + PRECISION * PRECISION * count)
+        longest = 4.0 if self.phase == DIP else 8.0
+        return self.squares * count <= wanted or now - self.began >= longest * self.rules.period
+
+    def _judge(self, now: float) -> None:
+        rules = self.rules
+        count = self.count
+        if not count:
+            self._worse(now, 0, now - self.began, 0.0)
+            return
+        latency = self.total / count
+        length = now - self.began
+        throughput = count / length
+        inflight = throughput * latency
+        self.latency = latency
+        if not self.baseline:
+            self._learn(now, latency)
+        if self.phase == DIP:
+            # Still queueing down here: the baseline is too high, look again soon.
+            deceived = latency < 0.9 * self.baseline
+            self.next_dip = now + (1.0 if deceived else rules.dip_every)
+            if self.overloads * 20 <= count:
+                self._learn(now, latency)
+            self._set(self.goal, now, latency, STEADY)
+            return
+        self.throughput = throughput
+        knee = throughput * self.baseline
+        self.knee += (0.2 if self.knee else 1.0) * (knee - self.knee)
+        ratio = latency / self.baseline
+        # A call that timed out tells only that it took longer; it must weigh like a slow one.
+        ratio += 2.0 * rules.tolerance * self.overloads / (count + self.overloads)
+        if ratio > 1.15 * rules.tolerance:
+            self._worse(now, count, length, latency)
+            return
+        self.bad = 0
+        if inflight < DIP_DEPTH * self.goal / rules.tolerance:
+            self._learn(now, latency)
+            self.next_dip = now + rules.dip_every
+        calls = count + self.failures + self.overloads
+        pressure = min(1.0, 5.0 * self.full / calls)
+        if 3 * self.full >= calls and now >= self.next_dip:
+            self._set(DIP_DEPTH * min(self.knee, self.goal), now, latency, DIP)
+            return
+        wanted = self.goal * rules.tolerance / ratio
+        grows = wanted > self.goal
+        if grows and (2.0 * inflight < self.goal or self.failures * 20 > calls):
+            pressure = 0.0  # room that nobody uses, or answers that prove nothing
+        if pressure < (0.1 if grows else 1.0):
+            self._begin(now)
+            return
+        step = pressure * (0.3 if wanted < 1.3 * self.goal else 0.6)
+        self._set(self.goal + step * (wanted - self.goal), now, latency, STEADY)
+
+    def _worse(self, now: float, count: int, length: float, latency: float) -> None:
+        """A period above tolerance: hold at first, then cut, then ask whether cutting helps."""
+        self.bad += 1
+        if self.bad == 1:
+            self.bad_count, self.bad_length = count, length
+            self._begin(now)
+            return
+        inflight = count / length * latency
+        if self.bad == 2:
+            # Twice the evidence: the throughput of both periods.
+            count, length = count + self.bad_count, length + self.bad_length
+            self.before_inflight, self.before_latency = inflight, latency
+        elif count and not self.overloads and self._in_vain(inflight, latency):
+            self.evidence = 0
+            self._learn(now, latency)
+            self.bad = 0
+            self._set(max(self.goal, self.rules.tolerance * inflight), now, latency, STEADY)
+            return
+        wanted = self.rules.tolerance * count / length * self.baseline
+        self._set(min(self.goal, max(wanted, 0.5 * self.goal)), now, latency, STEADY)
+
+    def _in_vain(self, inflight: float, latency: float) -> bool:
+        """Whether cutting has not brought the latency down, so that load was not the reason."""
+        if self.bad >= 8:
+            return True  # queues would be gone by now
+        lowered = log(self.before_inflight / inflight)
+        surely = latency - self._spread(latency)
+        return lowered > 0.5 and log(self.before_latency / surely) < 0.6 * lowered
+
+    def _learn(self, now: float, latency: float) -> None:
+        """Move the baseline towards a latency that was seen below the knee."""
+        spread = self._spread(latency)
+        gap = latency - self.baseline
+        significant = abs(gap) > 3.0 * spread and self.evidence > 0
+        if significant:
+            self.evidence = self.count
+        self.evidence = min(self.evidence + self.count, 1000)
+        self.baseline += gap * self.count / self.evidence
+        self.baseline = min(self.baseline, self.rules.max_healthy_latency)
+
+    def _spread(self, latency: float) -> float:
+        """Standard error of the period's mean latency."""
+        return sqrt(max(0.0, self.squares / self.count - latency * latency) / self.count)
+
+    def _set(self, goal: float, now: float, latency: float, phase: int) -> None:
+        rules = self.rules
+        if phase != DIP:
+            self.goal = min(max(goal, rules.min_limit), rules.max_limit)
+            goal = self.goal
+        self.phase = phase
+        limit = max(int(goal + 0.5), int(rules.min_limit))
+        # Let those leave that came in under the other limit, and after a cut their queue as well.
+        settle = 0.0 if limit == self.limit else latency if limit > self.limit else 1.5 * latency
+        self.limit = limit
+        self._begin(now + min(settle, 2.0))
+
+    def _begin(self, at: float) -> None:
+        self.began = at
+        self.count = self.failures = self.overloads = self.full = 0
+        self.total = self.squares = 0.0
