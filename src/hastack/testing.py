@@ -154,6 +154,8 @@ class ManualClock:
             while not ready() and self._now < end:
                 if self._now != before:
                     waited, before = 0.0, self._now
+                    if poll(0.0):  # a timer that ran in the jump may have woken this loop
+                        return
                 grace = inf if self._autojump is None else self._grace(patience)
                 if waited < grace:
                     pause = min(_STRANGER, grace - waited)
