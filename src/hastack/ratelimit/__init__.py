@@ -119,6 +119,7 @@ __all__ = (
     "Timeout",
     "TokenBucket",
     "compose",
+    "from_config",
     "http_retry_after",
     "parse_retry_after",
 )

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from hastack import config
 from hastack._core._errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from hastack.config import GuardConfig
+
     from ._guard import Guard
 
 _CLASSES = {
@@ -26,7 +27,7 @@ _CLASSES = {
 }
 
 
-def from_config(settings: config.GuardConfig, *, name: str, **options: Any) -> Guard:
+def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
     """The guard that ``settings`` describe.
 
     Args:
