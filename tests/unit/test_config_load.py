@@ -325,6 +325,36 @@ def test_required_tables_and_values_of_any_kind():
         assert mistakes(into=Demanding, override=given | {"even": wrong})[0][1] == problem
 
 
+@attrs.frozen(kw_only=True)
+class Keyed:
+    by_number: dict[int, str] = attrs.field(factory=dict)
+    by_colour: Mapping[Colour, Inner] = attrs.field(factory=dict)
+
+
+def test_keys_of_other_types(tmp_path):
+    path = write(tmp_path, '[by_number]\n1 = "one"\n[by_colour.red]\nn = 2\n')
+    loaded = config.load(path, into=Keyed, env={"K_BY_NUMBER__2": "two"}, env_prefix="K_")
+    assert loaded.by_number == {1: "one", 2: "two"}
+    assert loaded.by_colour == {Colour.RED: Inner(n=2)}
+    found = {s.path for s in config.explain(path, into=Keyed, env=None)}
+    assert found == {"by_number.1", "by_colour.red.n", "by_colour.red.name"}
+    path = write(tmp_path, '[by_number]\nx = "one"\n[by_colour.rde]\nn = 99\n')
+    assert [(m[0], m[1]) for m in mistakes(path, into=Keyed)] == [
+        ("by_number.x", "as a key, 'x' is not an integer"),
+        ("by_colour.rde", "as a key, 'rde' is not one of them; did you mean 'red'?"),
+        ("by_colour.rde.n", "99 is out of range"),
+    ]
+
+
+def test_a_file_loads_even_if_its_lines_cannot_be_found(tmp_path, monkeypatch):
+    def lost(text):
+        raise IndexError
+
+    monkeypatch.setattr("hastack._config._files.key_lines", lost)
+    path = write(tmp_path, "[health]\nfailures = 0\n")
+    assert mistakes(path)[0][3] == str(path)
+
+
 def test_a_misspelt_required_key_is_one_mistake():
     [(where, problem, _, _)] = mistakes(into=Plain, override={"requierd": 1})
     assert (where, problem) == ("requierd", "unknown key; did you mean 'required'?")
@@ -542,7 +572,15 @@ def test_sections(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("Mail", Inner), ("health", Inner), ("a__b", Inner), ("a-b", Inner), ("x", Plain), ("x", int)],
+    [
+        ("Mail", Inner),
+        (5, Inner),
+        ("health", Inner),
+        ("a__b", Inner),
+        ("a-b", Inner),
+        ("x", Plain),
+        ("x", int),
+    ],
 )
 def test_bad_sections(monkeypatch, name, settings):
     monkeypatch.setattr(_settings, "_sections", {})

@@ -144,6 +144,18 @@ class Logins:
     key_file: str = "default"
 
 
+@attrs.frozen(kw_only=True)
+class OwnFile:
+    password: config.Secret = config.Secret("x")  # noqa: RUF009  # immutable
+    password_file: int = 5
+
+
+def test_a_class_may_use_the_name_of_the_file_itself():
+    loaded = config.load(into=OwnFile, env=None, override={"password_file": 6})
+    assert (loaded.password.reveal(), loaded.password_file) == ("x", 6)
+    assert config.schema(OwnFile)["properties"]["password_file"]["type"] == "integer"
+
+
 def test_both_inside_of_a_list():
     both = {"password": WORD, "password_file": "/nowhere"}
     with pytest.raises(ConfigError) as caught:

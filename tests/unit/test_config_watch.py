@@ -222,6 +222,21 @@ def test_bad_arguments(store, watched):
         config.watch(Store(nonsense=1), env=None)
 
 
+def test_hangup_handlers_belong_to_the_main_thread(watched):
+    refused = []
+
+    def work():
+        try:
+            watched.reload_on_hangup()
+        except InvalidArgument as error:
+            refused.append(error.accepted)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    assert refused == ["the main thread"]
+
+
 def test_it_names_its_sources(watched):
     assert repr(watched) == "<Watched Settings from store>"
     assert repr(config.watch(env=None)) == "<Watched Config from no source>"

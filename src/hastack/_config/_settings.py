@@ -311,7 +311,8 @@ def section(name: str, settings: type[T]) -> Section[T]:
         >>> MAIL.of(loaded).host
         'mx.example'
     """
-    if not (name.isidentifier() and name.islower()) or "__" in name:
+    given: Any = name
+    if not isinstance(given, str) or not (name.isidentifier() and name.islower()) or "__" in name:
         raise InvalidArgument("name", name, "a lower-case identifier without '__'")
     if name in attrs.fields_dict(Config):
         raise InvalidArgument("name", name, "a name that Config does not use itself")

@@ -169,8 +169,16 @@ class Watched(Generic[C]):
 
         Returns:
             A function that puts the handler before it back.
+
+        Raises:
+            InvalidArgument: Called on another thread: Python takes signal handlers on the main
+                thread only.
         """
         import signal
+
+        here = threading.current_thread()
+        if here is not threading.main_thread():
+            raise InvalidArgument("thread", here.name, "the main thread")
 
         def handle(number: int, frame: FrameType | None) -> None:
             # Only a flag: the signal may have interrupted code that holds any lock.
