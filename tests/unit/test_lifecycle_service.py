@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from hastack import context, events
+from hastack._core._clock import SYSTEM_CLOCK
 from hastack.errors import InvalidArgument, LifecycleError, StartFailed, StopFailed
 from hastack.lifecycle import (
     ComponentFailed,
@@ -437,6 +438,24 @@ class TestFailures:
 
         asyncio.run(main())
         assert life.report.aborted
+
+
+def test_a_service_that_was_up_and_is_over_before_start_returns_did_start():
+    life = quick()
+    life.on_phase(lambda phase: life.shutdown() if phase is Phase.SERVING else None)
+
+    class Slow:
+        """The process clock, whose waits return late."""
+
+        def __getattr__(self, name):
+            return getattr(SYSTEM_CLOCK, name)
+
+        def wait(self, event, timeout=None):
+            life._conductor.finished.event.wait(10.0)
+            return event.wait(timeout)
+
+    life._clock = Slow()
+    assert life.run().ok
 
 
 class TestWorkers:

@@ -112,6 +112,7 @@ class Conductor:
         self._entered = entered
         self._cancels: dict[tuple[str, Step], Callable[[], None]] = {}
         self._began: dict[tuple[str, Step], float] = {}
+        self._served = False
         self._timer: tuple[float, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._live, name="hastack-lifecycle", daemon=True)
 
@@ -122,8 +123,8 @@ class Conductor:
     def start_failure(self) -> StartFailed | None:
         """Why the service is not up, once `serving` is set."""
         report = self.report
-        if report is None:
-            return None
+        if report is None or self._served:
+            return None  # it was up, even if it is over by the time somebody asks
         if report.start_failed is None:
             failure = StartFailed(
                 f"{self._name} was told to end while starting: {report.cause}", report=report
@@ -263,6 +264,7 @@ class Conductor:
         if PHASE_CHANGED.subscribers:
             PHASE_CHANGED.publish(PhaseChanged(name=self._name, phase=phase))
         if phase is Phase.SERVING:
+            self._served = True
             self.serving.set()
 
     def _finish(self, report: ShutdownReport) -> None:
