@@ -551,3 +551,31 @@ class TestSignals:
         threading.Timer(0.05, life.shutdown).start()
         assert life.run().ok
         assert record.seen == ["up", "down"]
+
+
+class TestConductor:
+    def test_a_fault_of_its_own_ends_the_service_and_leaves_nobody_waiting(
+        self, monkeypatch, caplog
+    ):
+        life = quick()
+        life.add("a", stop=lambda: None)
+        life.start()
+        monkeypatch.setattr(life._conductor, "_shutdown", lambda *a: 1 / 0)
+        life.shutdown()
+        report = life.wait(10.0)
+        assert report.aborted
+        assert report.not_stopped == ("a",)
+        assert life.context.done
+        assert "the lifecycle failed" in caplog.text
+
+    def test_no_thread_to_be_had_is_a_failed_step(self, monkeypatch):
+        from hastack._lifecycle._steps import Steps
+
+        def run(*args, **options):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(Steps, "run", run)
+        life = quick()
+        life.add("a", start=lambda: None)
+        with pytest.raises(StartFailed, match="can't start new thread"):
+            life.start()
