@@ -93,7 +93,7 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Say that the thread is alive: one clock reading and one store."""
-        self._pulse.last = self._clock.monotonic()
+        self._pulse.beat(self._clock.monotonic())
 
 
 @attrs.define(eq=False)
@@ -355,6 +355,11 @@ class Health:
         await self._landed(self._launch("startup"))
         return self._judge_startup()
 
+    def _watched(self) -> list[Pulse]:
+        """Everything that can speak against being alive."""
+        loops = [watch.pulse for watch in self._loops.values() if watch.loop.is_running()]
+        return [*self._pulses, *loops]
+
     # Inside -----------------------------------------------------------------------------
 
     def _against_readiness(self) -> list[str]:
@@ -499,7 +504,7 @@ class _LoopWatch:
         return self.pulse.against(now) if self.loop.is_running() else None
 
     def _beat(self) -> None:
-        self.pulse.last = self._clock.monotonic()
+        self.pulse.beat(self._clock.monotonic())
         if not self._ended:
             self.loop.call_later(min(self.pulse.max_age / 10.0, 1.0), self._beat)
 
