@@ -27,7 +27,7 @@ demo: ## run the main job: one service under overload, once per strategy (ARGS=.
 
 # The order is: what fails fastest first, and pytest last, so that its closing line ends the output.
 test: debian venv ## everything CI runs: lint, types, import contract, docs, tests with coverage
-	@$(MAKE) --no-print-directory lint types contract docs
+	@$(MAKE) --no-print-directory -j2 -O lint types contract docs
 	@$(BIN)/python -m pytest $$($(BIN)/python scripts/pure.py cov-flags) $(ARGS)
 
 test-all: ## the tests on every Python found, and once more on a compiled build
@@ -40,6 +40,7 @@ lint: venv ## ruff: rules and format
 types: venv ## mypy strict and pyright, over the sources and the typing tests
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/python scripts/typed.py
 
 contract: venv ## the layers of docs/architecture.md
 	@$(BIN)/lint-imports

@@ -173,12 +173,14 @@ def explain(
         ...         print(each.path, each.value, each.source)
         health.check_timeout 1.0 default
         health.cache_ttl 2.0 HASTACK_HEALTH__CACHE_TTL
+        health.failures 2 default
+        health.successes 1 default
         health.loop_blocked_after 5.0 default
     """
     outcome = recipe(sources, into, env, env_prefix, override).attempt()
     merged = outcome.merged
     return tuple(
-        Setting(dotted(path), value, merged.source_of(path) or "default")
+        Setting(dotted(path), value, merged.source_of(path, secret=isinstance(value, Secret)) or "default")
         for path, value in leaves(outcome.unwrap())
     )
 

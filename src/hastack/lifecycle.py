@@ -260,7 +260,8 @@ class Lifecycle:
             self._conductor.steps.run(target, ended, label=name, ctx=ctx, own=True)
 
         def stop() -> None:
-            done.wait(_context.current().remaining())
+            if not done.wait(_context.current().remaining()):
+                raise TimeoutError(f"{name} still runs")
 
         self.add(name, start=start, stop=stop, depends_on=depends_on)
 
@@ -539,7 +540,7 @@ class Lifecycle:
         if self._conductor is None:
             return
         self.shutdown(cause)
-        pending: asyncio.CancelledError | None = None
+        pending = cause if isinstance(cause, asyncio.CancelledError) else None
         while not self._conductor.finished.event.is_set():
             try:
                 await self._conductor.finished.wait()
@@ -547,7 +548,7 @@ class Lifecycle:
                 if pending is not None:
                     self.abort()
                 pending = error
-        if pending is not None:
+        if pending is not None and pending is not cause:
             raise pending
 
     def _take_signals(self, signals: Iterable[int]) -> None:

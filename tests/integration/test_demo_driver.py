@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 
 import pytest
 
@@ -44,6 +45,10 @@ def drive(answer, arrivals, plan=PLAN):
     return asyncio.run(main())
 
 
+def counts(driver):
+    return Counter(sample.outcome for sample in driver.samples)
+
+
 def reply(status, body=b"hello", extra=b""):
     async def answer(writer, _number):
         head = b"HTTP/1.1 %d Whatever\r\nContent-Length: %d\r\n" % (status, len(body))
@@ -58,7 +63,7 @@ def reply(status, body=b"hello", extra=b""):
 )
 def test_statuses(status, outcome):
     driver, _ = drive(reply(status), [0.0, 0.01, 0.02])
-    assert driver.counts == {outcome: 3}
+    assert counts(driver) == {outcome: 3}
     assert [sample.due for sample in driver.samples] == [0.0, 0.01, 0.02]
 
 
@@ -71,7 +76,7 @@ def test_a_connection_that_the_service_closes_is_not_reused():
     closing = reply(200, extra=b"Connection: close\r\n")
     driver, connections = drive(closing, [number * 0.02 for number in range(5)])
     assert connections == 5
-    assert driver.counts["ok"] == 5
+    assert counts(driver)["ok"] == 5
 
 
 def test_an_answer_in_pieces_is_put_together():
@@ -82,7 +87,7 @@ def test_an_answer_in_pieces_is_put_together():
             await asyncio.sleep(0.005)
 
     driver, connections = drive(dribble, [0.0, 0.1])
-    assert driver.counts == {"ok": 2}
+    assert counts(driver) == {"ok": 2}
     assert connections == 1
 
 
@@ -96,7 +101,7 @@ def test_arrivals_do_not_wait_for_answers_and_latency_counts_from_arrival():
     assert time.monotonic() - began < 1.0, "20 x 0.1 s in a row would take 2 s"
     assert connections == 20
     assert all(0.1 <= sample.latency < 0.2 for sample in driver.samples)
-    assert driver.counts == {"ok": 20}
+    assert counts(driver) == {"ok": 20}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +115,7 @@ def test_late(delay, status, low, high):
         await reply(status)(writer, number)
 
     driver, _ = drive(slow, [0.0])
-    assert driver.counts == {"late": 1}
+    assert counts(driver) == {"late": 1}
     assert low <= driver.samples[0].latency <= high
 
 
@@ -119,7 +124,7 @@ def test_a_connection_that_breaks_is_a_failure():
         writer.transport.abort()
 
     driver, _ = drive(hang_up, [0.0, 0.01])
-    assert driver.counts == {"failed": 2}
+    assert counts(driver) == {"failed": 2}
 
 
 def test_nobody_there_is_a_failure():
@@ -132,4 +137,4 @@ def test_nobody_there_is_a_failure():
         await driver.run([0.0], time.monotonic())
         return driver
 
-    assert asyncio.run(main()).counts == {"failed": 1}
+    assert counts(asyncio.run(main())) == {"failed": 1}

@@ -9,6 +9,7 @@ from hastack import context, events
 from hastack.errors import Cancelled, DeadlineExceeded, InvalidArgument
 from hastack.ratelimit._hedge import Hedge
 from hastack.ratelimit._policy_events import HedgeStarted
+from hastack.ratelimit._retry import RetryBudget
 from hastack.ratelimit._workers import Workers
 from hastack.testing import ManualClock
 
@@ -84,10 +85,23 @@ def test_three_attempts(clock):
     assert script.started == [0, 1, 2]
 
 
-def test_failure_starts_the_next_at_once(clock):
-    script = Script(clock, (0.25, KeyError()), (0.5, "two"))
-    assert race(clock, Hedge(1.0), script) == "two"
-    assert script.started == [0, 0.25]
+def test_a_failure_starts_nothing(clock):
+    error = KeyError()
+    script = Script(clock, (0.25, error), (0.5, "two"))
+    with pytest.raises(KeyError) as caught:
+        race(clock, Hedge(1.0), script)
+    assert caught.value is error
+    assert script.started == [0]
+
+
+def test_a_failure_leaves_the_race_to_the_others(clock):
+    script = Script(clock, (1.25, KeyError()), (0.5, "two"), (9.0, "three"))
+    assert race(clock, Hedge(1.0, attempts=3), script) == "two"
+    assert script.started == [0, 1]
+    script = Script(clock, (1.25, KeyError()), (5.0, "two"), (0.5, "three"))
+    clock.set(1000.0)
+    assert race(clock, Hedge(1.0, attempts=3), script) == "three"
+    assert script.started == [0, 1, 2]
 
 
 def test_all_fail(clock):
@@ -97,6 +111,17 @@ def test_all_fail(clock):
         race(clock, Hedge(1.0, name="db"), script)
     assert caught.value is first
     assert first.__notes__ == ["db: failure 2 of 2: ValueError('two')"]
+
+
+def test_budget(clock):
+    budget = RetryBudget(0.5, min_per_second=0.0, clock=clock)
+    hedge = Hedge(1.0, attempts=3, budget=budget)
+    script = Script(clock, (0.5, 1))
+    assert race(clock, hedge, script) == 1
+    clock.set(1000.0)
+    script = Script(clock, (9.0, 1), (9.0, 2), (9.0, 3))
+    assert race(clock, hedge, script) == 1
+    assert script.started == [0, 1]  # two calls pay for one attempt
 
 
 def test_success_beats_a_failure_of_the_same_moment(clock):
@@ -155,6 +180,52 @@ def test_caller_cancelled_twice_still_waits_for_the_losers(clock):
 
     clock.run(no_tasks_left(main()))
     assert ended == [1, 1]
+
+
+def test_caller_cancelled_while_the_loser_ends(clock):
+    async def main():
+        naps = [99.0, 0.5]
+
+        async def stubborn():
+            try:
+                await asyncio.sleep(naps.pop(0))
+            except asyncio.CancelledError:
+                await asyncio.sleep(1.0)
+                raise
+
+        task = asyncio.create_task(Hedge(1.0)(stubborn)())
+        await asyncio.sleep(2.0)  # there is a winner, and the loser is still at it
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    clock.run(no_tasks_left(main()))
+    assert clock.monotonic() == 1002.5
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_deadline_before_the_hedge_is_due(clock, is_async):
+    async def main():
+        with context.timeout(2.0):
+            await Hedge(5.0)(asyncio.sleep)(9.0)
+
+    with pytest.raises(DeadlineExceeded):
+        if is_async:
+            clock.run(no_tasks_left(main()))
+        else:
+            with context.timeout(2.0):
+                Hedge(5.0)(context.sleep)(9.0)
+    assert clock.monotonic() == 1002.0
+
+
+def test_nothing_stays_behind_in_the_context(clock):
+    async def main():
+        with context.with_cancel() as ctx:
+            await Hedge(1.0)(asyncio.sleep)(0.5)
+            Hedge(1.0)(lambda: None)()
+            assert ctx._live is None
+
+    clock.run(main())
 
 
 def test_attempt_that_cancels_itself(clock):
@@ -229,7 +300,9 @@ class Calls:
 
         def run():
             for step, rank in steps:
-                if step == "wait":
+                if step == "pause":
+                    threading.Event().wait(rank)
+                elif step == "wait":
                     assert self.entered[rank].wait(5.0)
                 else:
                     self.gates[rank].set()
@@ -260,9 +333,9 @@ def test_threads_first_wins_without_hedge():
 
 def test_threads_all_fail():
     calls = Calls([KeyError("one"), ValueError("two")])
-    helper = calls.then(("wait", 0), ("open", 0), ("wait", 1), ("open", 1))
+    helper = calls.then(("wait", 0), ("wait", 1), ("open", 0), ("pause", 0.05), ("open", 1))
     with pytest.raises(KeyError) as caught:
-        Hedge(60.0)(calls)()
+        Hedge(0)(calls)()
     helper.join()
     assert caught.value.__notes__ == ["hedge: failure 2 of 2: ValueError('two')"]
 
@@ -318,14 +391,6 @@ def test_threads_busy_when_the_hedge_is_due():
     timer.start()
     assert hedge(calls)() == "one"
     assert calls.count == 1
-    failing = Calls([KeyError(), 1])
-    failing.gates[0].set()
-    once = Hedge(60.0, max_threads=2)
-    real = once._workers.submit
-    jobs = iter([True, False])
-    once._workers.submit = lambda job: next(jobs) and real(job)
-    with pytest.raises(KeyError):
-        once(failing)()
     other.gates[0].set()
     holder.join(5.0)
     timer.join()
@@ -379,7 +444,14 @@ def test_no_thread_to_be_had(monkeypatch):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"delay": -1}, {"delay": "1"}, {"attempts": 1}, {"on": BaseException}, {"max_threads": 1}],
+    [
+        {"delay": -1},
+        {"delay": "1"},
+        {"attempts": 1},
+        {"on": BaseException},
+        {"max_threads": 1},
+        {"budget": 1},
+    ],
 )
 def test_bad_arguments(bad):
     with pytest.raises(InvalidArgument, match=f"^{next(iter(bad))}="):

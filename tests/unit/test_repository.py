@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -38,3 +39,10 @@ def test_no_import_contract_is_switched_off() -> None:
     contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
     assert contracts
     assert not [c["name"] for c in contracts if "ignore_imports" in c]
+
+
+def test_every_public_module_has_its_place_in_the_reference() -> None:
+    pages = "".join(path.read_text("utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
+    public = runpy.run_path(str(ROOT / "scripts/surface.py"))["public_modules"]()
+    for module in set(public) - {"hastack", "hastack.cli", "hastack.contrib"}:
+        assert f".. automodule:: {module}\n" in pages, module

@@ -6,14 +6,14 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Annotated, Any, Literal, final, get_args
+from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
 import attrs
 
-from ._fields import HELP, UNIT, Quantity, Range
+from ._fields import HELP, UNIT, Range
 from ._secret import MASK, Secret
 from ._settings import registered_sections, sections_field
-from ._types import Field, Hint, Shape, fields_of, origin_of, shape_of
+from ._types import Field, Hint, Shape, fields_of, mark_of, origin_of, shape_of
 
 if TYPE_CHECKING:
     from ._toml_lines import Path
@@ -122,12 +122,12 @@ class _Writer:
     def field(self, field: Field) -> dict[str, Any]:
         schema = self.hint(field.hint)
         metadata = field.attribute.metadata
-        unit = metadata.get(UNIT)
-        if unit is not None:
-            schema["x-unit"] = unit
         words = [metadata[HELP]] if metadata.get(HELP) else []
-        if schema.get("x-unit"):
-            words.append(f"Unit: {schema['x-unit']}.")
+        mark = mark_of(shape_of(field.hint).hint)
+        unit = metadata.get(UNIT) or (mark.unit if mark else None)
+        if unit:
+            schema["x-unit"] = unit
+            words.append(f"Unit: {unit}.")
         if words:
             schema["description"] = " ".join(words)
         bounds = _bounds(field.attribute.validator)
@@ -185,11 +185,11 @@ class _Writer:
 
 
 def _leaf(hint: Hint) -> dict[str, Any]:
-    if origin_of(hint) is Annotated:
-        mark = next(m for m in get_args(hint) if isinstance(m, Quantity))
+    mark = mark_of(hint)
+    if mark is not None:
         number = "integer" if mark.name == "bytes" else "number"
         either = [{"type": number}, {"type": "string", "pattern": mark.pattern}]
-        return {"anyOf": either, "x-unit": mark.unit}
+        return {"anyOf": either}
     if origin_of(hint) is Literal:
         return {"enum": list(get_args(hint))}
     if isinstance(hint, type) and issubclass(hint, Enum):

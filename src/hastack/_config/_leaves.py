@@ -6,17 +6,16 @@ import datetime as dt
 import tomllib
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from cattrs import Converter
 from cattrs.errors import StructureHandlerNotFoundError
 
 from hastack._core._errors import InvalidArgument
 
-from ._fields import Quantity
 from ._quantities import EnvText, UnfitError, kind_of, parse_seconds, plain_number, shown
 from ._secret import Secret
-from ._types import Hint, origin_of
+from ._types import Hint, mark_of, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -89,23 +88,25 @@ def _moment(value: object, hint: Hint) -> Any:
 
 
 def _literal(value: object, hint: Hint) -> Any:
-    return _one_of(value, {member: member for member in get_args(hint)}, UnfitError)
+    return _one_of(value, {member: member for member in get_args(hint)})
 
 
 def _enum(value: object, hint: Hint) -> Any:
     if isinstance(value, hint):
         return value
-    return _one_of(value, {member.value: member for member in hint}, UnfitError)
+    return _one_of(value, {member.value: member for member in hint})
 
 
-def _one_of(value: object, members: dict[Any, Any], error: type[UnfitError]) -> Any:
+def _one_of(value: object, members: dict[Any, Any]) -> Any:
     for member, result in members.items():
         if isinstance(value, EnvText) and str(member) == value:
             return result
         # 1 == True, but a boolean is not what `Literal[1]` asks for.
         if member == value and (type(member) is type(value) or isinstance(value, str)):
             return result
-    raise error(f"{shown(value)} is not one of them{guess(value, members)}", listed(members))
+    raise UnfitError(
+        f"{shown(value)} is not one of them{did_you_mean(closest(value, members))}", listed(members)
+    )
 
 
 def listed(members: Iterable[object]) -> str:
@@ -113,27 +114,27 @@ def listed(members: Iterable[object]) -> str:
     return ", ".join(repr(member) for member in members)
 
 
-def guess(given: object, known: Iterable[object]) -> str:
-    """``; did you mean 'x'?`` when something close is known, else nothing."""
+def closest(given: object, known: Iterable[object]) -> str | None:
+    """The known name that ``given`` is most likely a misspelling of."""
     import difflib
 
     names = [str(name) for name in known]
     close = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return close[0] if close else None
+
+
+def did_you_mean(close: str | None) -> str:
+    """The end of a message, when there is something to say."""
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def _what(value: object) -> str:
     return shown(value) if isinstance(value, (str, int, float)) else kind_of(value)
 
 
-def _is_quantity(hint: Hint) -> bool:
-    return origin_of(hint) is Annotated and any(
-        isinstance(mark, Quantity) for mark in get_args(hint)
-    )
-
-
 def _quantity(value: object, hint: Hint) -> Any:
-    mark = next(mark for mark in get_args(hint) if isinstance(mark, Quantity))
+    mark = mark_of(hint)
+    assert mark is not None
     return mark.parse(value)
 
 
@@ -148,7 +149,7 @@ def _converter() -> Converter:
     converter.register_structure_hook_func(
         lambda hint: isinstance(hint, type) and issubclass(hint, Enum), _enum
     )
-    converter.register_structure_hook_func(_is_quantity, _quantity)
+    converter.register_structure_hook_func(lambda hint: mark_of(hint) is not None, _quantity)
     return converter
 
 
@@ -180,8 +181,6 @@ def register_type(kind: type[T], parse: Callable[[Any], T], *, accepted: str) ->
             return value
         try:
             return parse(value)
-        except UnfitError:
-            raise
         except Exception as error:
             raise UnfitError(f"{_what(value)} does not fit", accepted) from error
 

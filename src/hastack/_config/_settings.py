@@ -28,12 +28,18 @@ class LimiterConfig:
         "sliding-window-log",
         "sliding-window-counter",
     ] = setting("token-bucket", help="Algorithm.")
-    rate: Rate = setting(above=0.0, help="Permits per time.")
-    burst: int | None = setting(
-        None, minimum=1, unit="permits", help="Permits that may be taken at once; unset: by rate."
+    rate: Rate = setting(help="Permits per time.")
+    burst: float | None = setting(
+        None,
+        minimum=1,
+        unit="permits",
+        help="Permits taken at once, where the algorithm has bursts; unset: one period's worth.",
     )
-    max_keys: int = setting(10_000, minimum=1, help="Keys kept in memory before idle ones go.")
-    max_wait: Seconds = setting(0.0, minimum=0.0, help="Longest wait for a permit.")
+    max_wait: Seconds | None = setting(
+        0.0, minimum=0.0, help="Longest wait for a permit; none: as long as the context allows."
+    )
+    max_waiting: int = setting(10_000, minimum=0, unit="callers", help="Callers that may wait.")
+    max_keys: int = setting(100_000, minimum=1, unit="keys", help="Keys kept in memory.")
 
 
 @final
@@ -70,17 +76,27 @@ class BreakerConfig:
     failure_rate: float = setting(
         0.5, above=0.0, maximum=1.0, help="Share of failed calls that opens it."
     )
-    window: Seconds = setting(10.0, above=0.0, help="Time over which calls are counted.")
-    min_calls: int = setting(20, minimum=1, help="Calls before it judges.")
+    window: Seconds | None = setting(
+        None, above=0.0, help="Time over which calls are counted; unset: the breaker's default."
+    )
+    window_calls: int | None = setting(
+        None, minimum=1, unit="calls", help="Count over this many calls instead of over time."
+    )
+    min_calls: int = setting(20, minimum=1, unit="calls", help="Calls before it judges.")
     slow_call: Seconds | None = setting(None, above=0.0, help="A longer call counts as slow.")
     slow_rate: float = setting(
         0.5, above=0.0, maximum=1.0, help="Share of slow calls that opens it."
     )
     open_for: Seconds = setting(5.0, above=0.0, help="Time open before the first probe.")
-    open_max: Seconds = setting(60.0, above=0.0, help="Cap of the growing time open.")
-    half_open_calls: int = setting(1, minimum=1, help="Probes at once while half-open.")
+    open_factor: float = setting(2.0, minimum=1.0, help="Growth of the time open.")
+    open_max: Seconds = setting(60.0, above=0.0, help="Cap of the time open.")
+    half_open_calls: int = setting(1, minimum=1, unit="calls", help="Probes while half-open.")
 
     def __attrs_post_init__(self) -> None:
+        if self.window is not None and self.window_calls is not None:
+            raise ValueError("window and window_calls exclude each other")
+        if self.window_calls is not None and self.min_calls > self.window_calls:
+            raise ValueError("expected min_calls <= window_calls")
         if self.open_max < self.open_for:
             raise ValueError("expected open_max >= open_for")
 
@@ -92,10 +108,12 @@ class RetryConfig:
 
     kind: Literal["retry"] = setting("retry", help="Algorithm.")
     attempts: int = setting(3, minimum=1, help="Tries in all, the first one included.")
-    base: Seconds = setting(0.1, above=0.0, help="Backoff before the second try.")
-    cap: Seconds = setting(10.0, above=0.0, help="Longest backoff.")
-    budget: float = setting(
-        0.1, above=0.0, maximum=1.0, help="Retries allowed as a share of calls."
+    base: Seconds = setting(0.1, minimum=0.0, help="Backoff before the second try.")
+    cap: Seconds = setting(10.0, minimum=0.0, help="Longest backoff.")
+    factor: float = setting(2.0, minimum=1.0, help="Growth of the backoff.")
+    jitter: bool = setting(True, help="Draw each backoff between zero and its full length.")
+    budget_ratio: float | None = setting(
+        None, above=0.0, maximum=1.0, help="Retries allowed as a share of calls; unset: any."
     )
 
     def __attrs_post_init__(self) -> None:
@@ -109,7 +127,7 @@ class TimeoutConfig:
     """A deadline around each call."""
 
     kind: Literal["timeout"] = setting("timeout", help="Algorithm.")
-    timeout: Seconds = setting(above=0.0, help="Time that a call may take.")
+    seconds: Seconds = setting(above=0.0, help="Time that a call may take.")
 
 
 GuardConfig: TypeAlias = (
@@ -121,36 +139,31 @@ GuardConfig: TypeAlias = (
 @final
 @attrs.frozen(kw_only=True)
 class LifecycleConfig:
-    """How a service starts and stops."""
+    """How a service starts and stops; fields are the options of `hastack.lifecycle.Lifecycle`."""
 
-    start_timeout: Seconds = setting(60.0, above=0.0, help="Time for everything to start.")
-    probe_period: Seconds = setting(10.0, above=0.0, help="How often the balancer asks readiness.")
-    failure_threshold: int = setting(
-        3, minimum=1, help="Failed probes before the balancer stops sending."
-    )
     lame_duck: Seconds | None = setting(
         None,
         minimum=0.0,
-        help="Time served after readiness went false; unset: probe_period x failure_threshold.",
+        help="Time served after readiness went false; unset: probe_period x probe_failures.",
     )
-    drain_timeout: Seconds = setting(30.0, minimum=0.0, help="Time for requests under way to end.")
-    stop_timeout: Seconds = setting(10.0, above=0.0, help="Time for components to stop.")
-
-    @property
-    def lame_duck_seconds(self) -> float:
-        """The lame-duck time in force."""
-        if self.lame_duck is not None:
-            return self.lame_duck
-        return self.probe_period * self.failure_threshold
+    probe_period: Seconds = setting(10.0, above=0.0, help="How often the balancer asks readiness.")
+    probe_failures: int = setting(
+        3, minimum=1, help="Failed probes before the balancer stops sending."
+    )
+    drain: Seconds = setting(20.0, minimum=0.0, help="Time for requests under way to end.")
+    stop: Seconds = setting(10.0, minimum=0.0, help="Time for components to stop.")
+    start: Seconds = setting(60.0, above=0.0, help="Time for everything to start.")
 
 
 @final
 @attrs.frozen(kw_only=True)
 class HealthConfig:
-    """How health is judged."""
+    """How health is judged; defaults for checks that say nothing else."""
 
-    check_timeout: Seconds = setting(1.0, above=0.0, help="Time for one check.")
+    check_timeout: Seconds = setting(1.0, above=0.0, help="Time for one run of a check.")
     cache_ttl: Seconds = setting(1.0, minimum=0.0, help="How long a check's answer is kept.")
+    failures: int = setting(2, minimum=1, help="Failures in a row that turn a check bad.")
+    successes: int = setting(1, minimum=1, help="Successes in a row that turn it good again.")
     loop_blocked_after: Seconds = setting(
         5.0, above=0.0, help="An event loop blocked for longer is unhealthy."
     )

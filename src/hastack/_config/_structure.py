@@ -11,7 +11,7 @@ import attrs
 from hastack._core._errors import ConfigMistake
 
 from ._layers import Merged, dotted, known_keys
-from ._leaves import guess, list_from_text, listed, structure_leaf
+from ._leaves import closest, did_you_mean, list_from_text, listed, structure_leaf
 from ._quantities import EnvText, UnfitError, kind_of
 from ._secret import MASK, Secret
 from ._settings import registered_sections, sections_field
@@ -82,8 +82,8 @@ class Structurer:
         if not isinstance(value, Mapping):
             return self._note(path, f"expected a table, got {kind_of(value)}", _keys_of(cls))
         before = len(self.mistakes)
-        self._refuse_unknown(value, known_keys(cls), path)
-        given = {field.key: self._field(value, field, path) for field in fields_of(cls)}
+        meant = self._refuse_unknown(value, known_keys(cls), path)
+        given = {field.key: self._field(value, field, path, meant) for field in fields_of(cls)}
         given = {key: result for key, result in given.items() if result is not attrs.NOTHING}
         name = sections_field(cls)
         if name is not None:
@@ -93,28 +93,35 @@ class Structurer:
             try:
                 return cls(**good)
             except Exception as error:
-                self._diagnose(cls, good, path)
+                self._diagnose(cls, given, path)
                 if len(self.mistakes) == before:
                     self._note(path, *_words(error))
         else:
-            self._diagnose(cls, good, path)
+            self._diagnose(cls, given, path)
         return _FAILED
 
     def _refuse_unknown(
         self, value: Mapping[str, Any], known: Mapping[str, Hint], path: Path
-    ) -> None:
+    ) -> set[str | None]:
+        meant = set()
         for key in value:
             if key not in known:
-                self._note((*path, key), f"unknown key{guess(key, known)}", ", ".join(known))
+                close = closest(key, known)
+                meant.add(close)
+                self._note((*path, key), f"unknown key{did_you_mean(close)}", ", ".join(known))
+        return meant
 
-    def _field(self, table: Mapping[str, Any], field: Field, path: Path) -> Any:
+    def _field(
+        self, table: Mapping[str, Any], field: Field, path: Path, meant: set[str | None]
+    ) -> Any:
         here = (*path, field.key)
         if shape_of(field.hint).hint is Secret and f"{field.key}_file" in table:
             return self._secret_from_file(table, field, path)
         if field.key in table:
             return self._value(table[field.key], field.hint, here)
-        # A source that could not be read may hold it: one mistake is not reported as two.
-        if field.required and not self.merged.broken:
+        # A source that could not be read may hold it, or a misspelt key mean it: one mistake is
+        # not reported as two.
+        if field.required and not self.merged.broken and field.key not in meant:
             return self._note(here, "is required and missing", _accepted_by(field.hint))
         return _FAILED if field.required else attrs.NOTHING
 
@@ -145,25 +152,30 @@ class Structurer:
         kind = type(container.factory())
         return _FAILED if _FAILED in built.values() else kind(built)
 
-    def _diagnose(self, cls: type, good: dict[str, Any], path: Path) -> None:
+    def _diagnose(self, cls: type, given: dict[str, Any], path: Path) -> None:
         """Ask every field's validator, because building stops at the first that says no."""
         probe: Any = object.__new__(cls)
         fields = fields_of(cls)
+        good = {key: result for key, result in given.items() if result is not _FAILED}
         for field in fields:
-            if field.key in good:
-                object.__setattr__(probe, field.name, good[field.key])
+            value = good.get(field.key, attrs.NOTHING)
+            if field.key not in given:
+                value = _default(field)
+            if value is not attrs.NOTHING:
+                object.__setattr__(probe, field.name, value)
         for field in fields:
             validator = field.attribute.validator
-            if field.key not in good or validator is None:
+            value = getattr(probe, field.name, attrs.NOTHING)
+            if validator is None or value is attrs.NOTHING:
                 continue
             try:
-                validator(probe, field.attribute, _converted(field, good[field.key]))
+                validator(probe, field.attribute, _converted(field, value))
             except AttributeError:
                 continue  # it looks at another field, which has its own mistake
             except Exception as error:
                 problem, accepted = _words(error)
-                if isinstance(good[field.key], Secret):
-                    hidden = good[field.key].reveal()
+                if isinstance(value, Secret):
+                    hidden = value.reveal()
                     problem = problem.replace(hidden, MASK) if hidden else problem
                 self._note((*path, field.key), problem, accepted)
 
@@ -177,7 +189,7 @@ class Structurer:
         if kind is None:
             return self._class(value, shape.members[0], path)
         if not isinstance(kind, str) or kind not in kinds:
-            hint = guess(kind, kinds) if isinstance(kind, str) else ""
+            hint = did_you_mean(closest(kind, kinds)) if isinstance(kind, str) else ""
             what = repr(str(kind)) if isinstance(kind, str) else kind_of(kind)
             return self._note((*path, "kind"), f"{what} is not one of them{hint}", listed(kinds))
         return self._class(value, kinds[kind], path)
@@ -195,6 +207,14 @@ class Structurer:
             return self._note(path, f"expected a list, got {kind_of(value)}", "a list")
         built = [self._value(each, shape.members[0], (*path, n)) for n, each in enumerate(value)]
         return _FAILED if any(each is _FAILED for each in built) else shape.container(built)
+
+
+def _default(field: Field) -> Any:
+    default: Any = field.attribute.default
+    factory = getattr(default, "factory", None)
+    if factory is None:
+        return default
+    return attrs.NOTHING if default.takes_self else factory()
 
 
 def _converted(field: Field, value: object) -> object:

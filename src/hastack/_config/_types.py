@@ -81,14 +81,18 @@ def origin_of(hint: Hint) -> Any:
     return get_origin(hint)
 
 
+def mark_of(hint: Hint) -> Quantity | None:
+    """The quantity that an annotation is marked with."""
+    if origin_of(hint) is not Annotated:
+        return None
+    return next((mark for mark in get_args(hint)[1:] if isinstance(mark, Quantity)), None)
+
+
 def shape_of(hint: Hint) -> Shape:
     """Take an annotation apart."""
     origin = origin_of(hint)
     if origin is Annotated:
-        inner, *marks = get_args(hint)
-        if any(isinstance(mark, Quantity) for mark in marks):
-            return Shape("leaf", hint)
-        return shape_of(inner)
+        return shape_of(get_args(hint)[0]) if mark_of(hint) is None else Shape("leaf", hint)
     if origin is Union or origin is types.UnionType:
         return _union(hint)
     if attrs.has(cast("type", hint)):

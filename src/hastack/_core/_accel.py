@@ -22,21 +22,37 @@ if TYPE_CHECKING:
 COMPILED_MODULES = (
     "hastack.ratelimit._backoff",
     "hastack.ratelimit._breaker",
+    "hastack.ratelimit._breaker_gate",
     "hastack.ratelimit._budget",
+    "hastack.ratelimit._bulkhead",
     "hastack.ratelimit._decision",
     "hastack.ratelimit._failures",
     "hastack.ratelimit._gcra",
+    "hastack.ratelimit._gradient",
     "hastack.ratelimit._keyed",
     "hastack.ratelimit._outcome_window",
-    "hastack.ratelimit._quota",
+    "hastack.ratelimit._permit",
+    "hastack.ratelimit._quantile",
+    "hastack.ratelimit._reservation",
+    "hastack.ratelimit._spacing",
+    "hastack.ratelimit._state_core",
+    "hastack.ratelimit._step_rule",
+    "hastack.ratelimit._window_counter",
+    "hastack.ratelimit._window_fixed",
+    "hastack.ratelimit._window_log",
 )
 """The decision modules of the hot paths, which a compiled build compiles."""
 
 PURE_MODULES = (
     *COMPILED_MODULES,
+    "hastack._health_http",
     "hastack._health_verdict",
     "hastack._lifecycle._machine",
     "hastack._lifecycle._order",
+    "hastack._lifecycle._report",
+    "hastack._rejection",
+    "hastack.ratelimit._adaptive",
+    "hastack.ratelimit._quota",
     "hastack.ratelimit._retry_after",
 )
 """All modules that decide: time comes in as an argument, nothing is waited for.
@@ -47,7 +63,7 @@ They must be covered to the last branch and may import neither asyncio, threadin
 
 
 def report() -> dict[str, str]:
-    """Say for each module that can be compiled whether it is ``"compiled"`` or ``"pure"``; imports them."""
+    """Import each module that can be compiled, and say ``"compiled"`` or ``"pure"`` for it."""
     return {name: _kind(importlib.import_module(name)) for name in COMPILED_MODULES}
 
 

@@ -145,6 +145,7 @@ class Context:
         self._deadline = at
         self._expiry: Context | None = None  # whose deadline it is; None for its own
         if parent is not None:
+            self._end = parent._end
             above = parent._deadline
             if above is not None and (at is None or above <= at):
                 self._deadline = above
@@ -294,14 +295,18 @@ class Context:
             except ValueError:
                 restore(token, self)
         if self._owned:
-            if self._end is None and (
-                (self._parent is None and self._deadline is None) or self._look() is None
-            ):
-                with _lock:
-                    if self._end is None:
-                        self._end = _EXITED
-            if self._live is not None:
-                self._flush()
+            self._leave()
+
+    def _leave(self) -> None:
+        """End this context because its scope is left."""
+        if self._end is None and (
+            (self._parent is None and self._deadline is None) or self._look() is None
+        ):
+            with _lock:
+                if self._end is None:
+                    self._end = _EXITED
+        if self._live is not None:
+            self._flush()
 
     async def __aenter__(self) -> Self:
         global _delivery

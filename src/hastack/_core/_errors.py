@@ -167,6 +167,15 @@ class ConfigMistake(HastackError, ValueError):
             text += f" [{self.source}]"
         return text
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_mistake, (self.path, self.problem, self.accepted, self.source))
+
+
+def _rebuild_mistake(
+    path: str, problem: str, accepted: str | None, source: str | None
+) -> ConfigMistake:
+    return ConfigMistake(path, problem, accepted=accepted, source=source)
+
 
 class ConfigError(HastackError, ExceptionGroup[ConfigMistake]):
     """All mistakes of one configuration at once, each with its path."""

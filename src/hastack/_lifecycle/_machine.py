@@ -229,7 +229,10 @@ class Machine:
             return []  # given up long ago
         out: list[Action] = []
         part.running = None
-        if error is not None:
+        # A step that noticed the end of its time by itself has not done its work, which the
+        # report says in its own words.
+        late = isinstance(error, TimeoutError) and step in {Step.DRAIN, Step.STOP}
+        if error is not None and not late:
             self._errors.append((name, step.value, error))
         if self.phase is Phase.STARTING:
             self._done_starting(part, step, error, answer, now, out)
@@ -239,9 +242,11 @@ class Machine:
             self._advance_down(Step.STOP, now, out)
         elif step is Step.DRAIN:
             part.past = True
+            if late:
+                self._not_drained.append(name)
             self._advance_down(Step.DRAIN, now, out)
         else:
-            part.up, part.past = False, True
+            part.up, part.past = late, True
             if error is None:
                 self._stopped.append(name)
             self._advance_down(Step.STOP, now, out)

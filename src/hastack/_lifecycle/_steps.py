@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from hastack import context
@@ -27,7 +28,8 @@ class Steps:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.loop = loop
-        self._thread: threading.Thread | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._lock = threading.Lock()
 
     def run(
         self, call: Callable[[], Any], ended: Ended, *, label: str, ctx: Context, own: bool
@@ -73,9 +75,9 @@ class Steps:
         return cancel_all
 
     def close(self) -> None:
-        """End our own loop thread, if there is one."""
-        if self._thread is not None and self.loop is not None:
-            self.loop.call_soon_threadsafe(self.loop.stop)
+        """End our own loop thread, if there is one; so does dropping this object."""
+        if self._finalizer is not None:
+            self._finalizer()
 
     def _spawn(
         self,
@@ -128,22 +130,36 @@ class Steps:
     def _ensure_loop(self) -> asyncio.AbstractEventLoop:
         import asyncio
 
-        if self.loop is None:
-            self.loop = loop = asyncio.new_event_loop()
+        with self._lock:
+            if self.loop is None:
+                self.loop = asyncio.new_event_loop()
+                thread = threading.Thread(
+                    target=_serve, args=(self.loop,), name="hastack-loop", daemon=True
+                )
+                self._finalizer = weakref.finalize(self, _end, self.loop, thread)
+                self._finalizer.atexit = False  # the thread is a daemon
+                thread.start()
+            return self.loop
 
-            def serve() -> None:
-                asyncio.set_event_loop(loop)
-                try:
-                    loop.run_forever()
-                finally:
-                    _cancel_rest(loop)
-                    loop.close()
 
-            self._thread = threading.Thread(
-                target=serve, name="hastack-lifecycle-loop", daemon=True
-            )
-            self._thread.start()
-        return self.loop
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio
+
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        _cancel_rest(loop)
+        loop.close()
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    try:
+        loop.call_soon_threadsafe(loop.stop)
+    except RuntimeError:  # closed already
+        return
+    if thread is not threading.current_thread():
+        thread.join(1.0)
 
 
 def is_async(call: Callable[..., Any]) -> bool:

@@ -45,9 +45,10 @@ class _LazyGroup(click.Group):
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    import hastack
 
-    click.echo(f"hastack {hastack.__version__}")
+    from ._machine import installed
+
+    click.echo(f"hastack {installed('hastack') or '(not installed)'}")
     ctx.exit()
 
 

@@ -9,28 +9,24 @@ from typing import final
 class Decision:
     """The answer to one `try_acquire` or `peek`; truthy when allowed.
 
-    Args:
-        allowed: Whether the call may go ahead.
-        level: Permits left for this key right now, fractions included.
-        retry_after: Seconds until the same cost would be allowed; 0.0 when allowed.
-        reset_after: Seconds until the key is back at its full allowance.
+    Limiters make them; `decision` makes one by hand.
 
     Attributes:
-        allowed: See above.
-        level: See above.
-        retry_after: See above. A concurrency limit cannot know it and says 0.0.
-        reset_after: See above.
+        allowed: Whether the call may go ahead.
+        level: Permits left for this key right now, fractions included.
+        retry_after: Seconds until the same cost would be allowed; 0.0 when allowed. A
+            concurrency limit cannot know it and says 0.0 as well.
+        reset_after: Seconds until the key is back at its full allowance.
     """
 
+    # No __init__: entering one costs as much as everything else about a decision, so the hot
+    # path fills in the slots itself.
     __slots__ = ("allowed", "level", "reset_after", "retry_after")
 
-    def __init__(
-        self, allowed: bool, level: float, retry_after: float, reset_after: float
-    ) -> None:
-        self.allowed = allowed
-        self.level = level
-        self.retry_after = retry_after
-        self.reset_after = reset_after
+    allowed: bool
+    level: float
+    retry_after: float
+    reset_after: float
 
     @property
     def remaining(self) -> int:
@@ -47,3 +43,13 @@ class Decision:
             f"Decision(allowed={self.allowed}, remaining={self.remaining}, "
             f"retry_after={self.retry_after:.6g}, reset_after={self.reset_after:.6g})"
         )
+
+
+def decision(allowed: bool, level: float, retry_after: float, reset_after: float) -> Decision:
+    """A `Decision` with these attributes."""
+    made = Decision()
+    made.allowed = allowed
+    made.level = level
+    made.retry_after = retry_after
+    made.reset_after = reset_after
+    return made

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from hastack._core._errors import ClosedError, InvalidArgument, InvalidKey
 
-from ._decision import Decision
+from ._decision import Decision, decision
 from ._keyed import KeyTable
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class Gcra:
         warm_up: Seconds over which the speed grows from `COLD` to 1, or 0.
 
     Attributes:
+        locking: Whether `take` and `admit` always lock. Cleared by the owner only when this
+            module is compiled and runs under the GIL, from Python 3.12 on: from the lookup of a
+            key to its update no Python code can then run, and no other thread with it, as long
+            as hashing and comparing the key runs none. That is known of str, int and None; other
+            keys still lock, and so do new ones, whose entry may push out a key with a finaliser.
         detour: Set while the fast path does not apply (see `refresh`).
         closed: Set by the owner, which then calls `refresh`.
         waiting: Whether anybody waits; set by the owner, which then calls `refresh`.
@@ -70,6 +75,7 @@ class Gcra:
         self.name = name
         self.rate = rate
         self.burst = burst
+        self.locking = True
         self.closed = False
         self.waiting = False
         self.detour = False
@@ -79,6 +85,7 @@ class Gcra:
         self._monotonic = monotonic
         # In virtual seconds:
         self._fill = burst / rate
+        self._roof = self._fill + SLACK
         self._interval = 1.0 / rate
         self._speed = 1.0
         self._since = 0.0  # real time at which _base was the virtual time
@@ -99,7 +106,7 @@ class Gcra:
         release: Callable[[], None],
         ahead: Callable[[Any], float],
         topic: Any,
-        report: Callable[[Any, float, float], None],
+        report: Callable[[Any, float, float | None], None],
     ) -> None:
         """Connect the shell; done again after a fork.
 
@@ -131,61 +138,81 @@ class Gcra:
 
     def take(self, key: Any = None, cost: Any = 1.0, quiet: bool = False) -> Decision:
         """Decide about one call now; never waits. ``quiet`` reports no rejection."""
+        # Read without the lock: whoever sets it meanwhile comes after this call.
         if self.detour:
             return self._take_detour(key, cost, quiet)
         try:
-            # One comparison finds zero, negative, too large and NaN.
-            if not 0.0 < cost <= self.burst:
-                raise self._bad_cost(cost)
-            need: float = cost * self._interval
-            self._acquire()
+            amount: float = cost
+            need = self._interval
+            if amount != 1.0:  # 1 is within every burst
+                need = self._need(amount)
+            guarded = self.locking or not (type(key) is str or key is None or type(key) is int)
+            if guarded:
+                self._acquire()
             try:
                 now = self._monotonic()
-                tat: float | None = self._young.get(key)
-                if tat is None:
-                    tat = self._recall(key, now)
-                if tat < now:
+                found: float | None = self._young.get(key)
+                tat = self._recall(key, now) if found is None else found
+                if tat < now:  # noqa: PLR1730  # a call of max() costs more than all of this
                     tat = now
-                left = now + self._fill - tat - need
-                if left >= -SLACK:
+                left = now + self._roof - tat - need
+                if left >= 0.0:
                     self._young[key] = tat + need
             finally:
-                self._release()
+                if guarded:
+                    self._release()
         except TypeError as error:
             raise self._explain(key, cost, error) from None
-        # Built after the lock is free: nobody waits for an allocation.
-        if left >= -SLACK:
-            return Decision(True, left * self.rate, 0.0, tat + need - now)
+        # From here on the lock is free: nobody waits for an allocation or a subscriber.
+        answer = Decision()
+        if left >= 0.0:
+            answer.allowed = True
+            answer.level = left * self.rate
+            answer.retry_after = 0.0
+            answer.reset_after = tat + need - now
+            return answer
         if left != left:  # noqa: PLR0124  # only NaN differs from itself; see `_recall`
-            return Decision(True, self.burst - cost, 0.0, 0.0)
+            return decision(True, self.burst - amount, 0.0, 0.0)
+        answer.allowed = False
+        answer.level = (left + need) * self.rate
+        answer.retry_after = SLACK - left
+        answer.reset_after = tat - now
         if self._topic.subscribers and not quiet:
-            self._report(key, cost, -left)
-        return Decision(False, (left + need) * self.rate, -left, tat - now)
+            self._report(key, amount, SLACK - left)
+        return answer
 
     def admit(self, key: Any, cost: Any, now: float) -> float:
         """`take` for guards, which only want to know how long to wait; 0.0 is a yes."""
-        try:
-            if not 0.0 < cost <= self.burst:
-                raise self._bad_cost(cost)
+        if self.detour:
+            self.check(key, cost)
             self._acquire()
             try:
-                if self.detour:
-                    return self._wait_or_queue(key, cost, now)
-                need: float = cost * self._interval
-                tat: float | None = self._young.get(key)
-                if tat is None:
-                    tat = self._recall(key, now)
-                if tat < now:
+                return self.ask(key, cost, now)
+            finally:
+                self._release()
+        try:
+            amount: float = cost
+            need = self._interval
+            if amount != 1.0:
+                need = self._need(amount)
+            guarded = self.locking or not (type(key) is str or key is None or type(key) is int)
+            if guarded:
+                self._acquire()
+            try:
+                found: float | None = self._young.get(key)
+                tat = self._recall(key, now) if found is None else found
+                if tat < now:  # noqa: PLR1730  # a call of max() costs more than all of this
                     tat = now
-                left = now + self._fill - tat - need
-                if left >= -SLACK:
+                left = now + self._roof - tat - need
+                if left >= 0.0:
                     self._young[key] = tat + need
                     return 0.0
             finally:
-                self._release()
+                if guarded:
+                    self._release()
         except TypeError as error:
             raise self._explain(key, cost, error) from None
-        return 0.0 if left != left else -left  # noqa: PLR0124  # only NaN differs from itself
+        return 0.0 if left != left else SLACK - left  # noqa: PLR0124  # NaN, see `_recall`
 
     def peek(self, key: Any = None, cost: Any = 1.0) -> Decision:
         """What `take` would answer; takes nothing."""
@@ -194,19 +221,18 @@ class Gcra:
         try:
             now = self._monotonic()
             v = self.virtual(now)
-            tat: float | None = self.table.find(key)
-            tat = max(self._origin if tat is None else tat, v)
+            tat = self._tat(key, v)
             if self.waiting:
                 ahead = self._ahead(key)
                 if ahead > 0.0:
                     wait = self.slot_in(key, ahead, cost, now)
-                    return Decision(False, 0.0, wait, self._real(tat, v, now))
+                    return decision(False, 0.0, wait, self._real(tat, v, now))
             left = v + self._fill - tat - cost * self._interval
             level = (v + self._fill - tat) / self._interval
             reset_after = self._real(tat, v, now)
             if left >= -SLACK:
-                return Decision(True, level, 0.0, reset_after)
-            return Decision(False, level, self._real(v - left, v, now), reset_after)
+                return decision(True, level, 0.0, reset_after)
+            return decision(False, level, self._real(v - left, v, now), reset_after)
         finally:
             self._release()
 
@@ -226,41 +252,38 @@ class Gcra:
     def take_or_wait(self, key: Any, cost: float, now: float) -> float:
         """Take, or say in how many seconds to come back. For the head of a queue."""
         v = self.virtual(now)
-        tat: float | None = self._young.get(key)
-        if tat is None:
-            tat = self._recall(key, v)
-        if tat < v:
+        found: float | None = self._young.get(key)
+        tat = self._recall(key, v) if found is None else found
+        if tat < v:  # noqa: PLR1730
             tat = v
         need = cost * self._interval
         left = v + self._fill - tat - need
         if left >= -SLACK:
             self._young[key] = tat + need
             return 0.0
-        if left != left:  # noqa: PLR0124  # only NaN differs from itself
-            return 0.0
-        return self._real(v - left, v, now)
+        return 0.0 if left != left else self._real(v - left, v, now)  # noqa: PLR0124  # NaN
+
+    def largest(self) -> float:
+        """The largest cost that can ever be taken."""
+        return self.burst
 
     def slot_in(self, key: Any, ahead: float, cost: float, now: float) -> float:
         """Seconds until ``cost`` permits are there after ``ahead`` others were handed out."""
         v = self.virtual(now)
-        tat: float | None = self.table.find(key)
-        tat = max(self._origin if tat is None else tat, v)
+        tat = self._tat(key, v)
         slot = tat + (ahead + cost) * self._interval - self._fill
         return self._real(slot, v, now) if slot > v else 0.0
 
     def charge(self, key: Any, cost: float, now: float) -> None:
         """Take ``cost`` whatever the level; negative gives back. Never fails."""
         v = self.virtual(now)
-        tat: float | None = self.table.find(key)
-        if tat is None:
-            if cost <= 0.0 or not self._make_room(v):
-                return
-            tat = self._origin
-        else:
-            self.table.forget(key)
+        if self.table.find(key) is None and (cost <= 0.0 or not self._make_room(v)):
+            return
+        tat = self._tat(key, v)
+        self.table.forget(key)
         # Giving back to a bucket that has filled up meanwhile changes nothing: the next call
         # starts from now.
-        self._young[key] = max(tat, v) + cost * self._interval
+        self._young[key] = tat + cost * self._interval
 
     def change(self, rate: float, burst: float, now: float) -> None:
         """Go on with another rate or burst; every key keeps the share of its bucket."""
@@ -314,20 +337,25 @@ class Gcra:
         return end - 2.0 * gap / (1.0 + sqrt(1.0 - bend * gap)) - now
 
     def _recall(self, key: Any, v: float) -> float:
-        """The TAT of a key that is not at hand.
+        """The TAT of a key that is not at hand; a new one gets its place in the table.
 
         A key that finds the table full gets NaN, which compares false with everything and so
         reaches the slow end of `take` without being stored, or a TAT that denies it until the
         first of the others is idle.
         """
-        tat: float | None = self.table.recall(key)
-        if tat is not None:
-            return tat
-        if self._make_room(v):
-            return self._origin
-        if self._admit_when_full:
-            return float("nan")
-        return self.table.soonest + self._fill
+        self._acquire()
+        try:
+            tat: float | None = self._young.get(key)
+            if tat is None:
+                tat = self.table.recall(key)
+            if tat is not None:
+                return tat
+            if self._make_room(v):
+                self._young[key] = self._origin
+                return self._origin
+            return float("nan") if self._admit_when_full else self.table.soonest + self._fill
+        finally:
+            self._release()
 
     def _make_room(self, v: float) -> bool:
         room = self.table.make_room(v)
@@ -339,19 +367,30 @@ class Gcra:
         self._acquire()
         try:
             now = self._monotonic()
-            wait = self._wait_or_queue(key, cost, now)
+            wait = self.ask(key, cost, now)
             v = self.virtual(now)
-            tat: float | None = self.table.find(key)
-            tat = max(self._origin if tat is None else tat, v)
+            tat = self._tat(key, v)
             level = (v + self._fill - tat) / self._interval
-            decision = Decision(wait == 0.0, level, wait, self._real(tat, v, now))
+            answer = decision(wait == 0.0, level, wait, self._real(tat, v, now))
         finally:
             self._release()
         if wait > 0.0 and not quiet and self._topic.subscribers:
             self._report(key, cost, wait)
-        return decision
+        return answer
 
-    def _wait_or_queue(self, key: Any, cost: Any, now: float) -> float:
+    def _tat(self, key: Any, v: float) -> float:
+        """The TAT of any key as it counts at ``v``; stores nothing."""
+        found: float | None = self.table.find(key)
+        return max(self._origin if found is None else found, v)
+
+    def _need(self, cost: float) -> float:
+        """Virtual seconds that ``cost`` permits take, or the error for a cost that never fits."""
+        # One comparison finds zero, negative, too large and NaN.
+        if not 0.0 < cost <= self.burst:
+            raise self._bad_cost(cost)
+        return cost * self._interval
+
+    def ask(self, key: Any, cost: Any, now: float) -> float:
         """Nobody overtakes those who wait for the same key."""
         if self.closed:
             raise ClosedError(self.name)

@@ -8,13 +8,14 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, final
 
 from hastack import context
-from hastack._core._errors import ContextError
+from hastack._core._errors import ContextError, InvalidArgument
 from hastack._core._validate import integer
 from hastack._core._validate import seconds as _seconds
 
 from ._failures import failures
 from ._guard import Guard
 from ._policy_events import HEDGE_STARTED, HedgeStarted
+from ._retry import RetryBudget
 from ._workers import Workers
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 class Hedge(Guard):
     """Starts another attempt when the first is slow; the first success wins.
 
-    Another attempt starts each time ``delay`` seconds passed without an answer, and at once when
-    one failed, until ``attempts`` are made. When all of them fail, the caller gets the error of
-    the first, with a note for each of the others. An error that ``on`` does not cover, and every
-    context error, ends the race at once.
+    Another attempt starts each time ``delay`` seconds passed without an answer, until ``attempts``
+    are made. An attempt that fails leaves the race to those that run; when none is left, the
+    caller gets the error that came first, with a note for each of the others. No attempt is
+    started because one failed: that is work for a `Retry` and its budget. An error that ``on``
+    does not cover, and every context error, ends the race at once.
 
     Coroutine functions run as tasks: the losers are cancelled and awaited before the result is
     handed out, and so are all attempts when the caller is cancelled. Plain functions run on at
@@ -51,6 +53,8 @@ class Hedge(Guard):
         attempts: Attempts in all, the first included; at least 2.
         on: Error classes, or a predicate that takes the error, that the other attempts may make
             good. By default every `Exception` except `InvalidArgument`.
+        budget: Shared allowance for the further attempts, which also counts the calls of this
+            guard. Give hedges a budget of their own, not the one of their retries.
         max_threads: Bound on the threads of this guard, for plain functions only.
         name: Appears in notes, events and the names of threads.
 
@@ -75,10 +79,14 @@ class Hedge(Guard):
         *,
         attempts: int = 2,
         on: Failures | None = None,
+        budget: RetryBudget | None = None,
         max_threads: int = 32,
         name: str = "hedge",
     ) -> None:
+        if budget is not None and not isinstance(budget, RetryBudget):
+            raise InvalidArgument("budget", budget, "a RetryBudget, or None")
         self.name = name
+        self.budget = budget
         self._delay = _seconds("delay", delay, zero=True)
         self._attempts = integer("attempts", attempts, minimum=2)
         self._on = failures("on", on, never=ContextError)
@@ -116,10 +124,18 @@ class _Race:
         self.started = 0
         self.next_start = float("-inf")
         self.failed: list[Exception] = []
+        if hedge.budget is not None:
+            hedge.budget.count_call()
 
     def is_due(self, now: float) -> bool:
         """Whether another attempt is to be started now."""
-        return self.started < self.attempts and now >= self.next_start
+        if self.started == self.attempts or now < self.next_start:
+            return False
+        budget = self.hedge.budget
+        if self.started and budget is not None and not budget.try_spend():
+            self.attempts = self.started
+            return False
+        return True
 
     def start(self, now: float) -> Context:
         """The context of the attempt that starts now."""
@@ -137,16 +153,15 @@ class _Race:
         due = max(0.0, self.next_start - now)
         return due if left is None else min(left, due)
 
-    def lost(self, error: BaseException, now: float) -> None:
+    def lost(self, error: BaseException) -> None:
         """Keep ``error`` and go on, or raise what ends the race."""
         if not isinstance(error, Exception) or not self.hedge._on(error):
             raise error
         self.failed.append(error)
-        self.next_start = now
-        if len(self.failed) == self.attempts:
+        if len(self.failed) == self.started:
             first = self.failed[0]
             for rank, other in enumerate(self.failed[1:], 2):
-                first.add_note(f"{self.hedge.name}: failure {rank} of {self.attempts}: {other!r}")
+                first.add_note(f"{self.hedge.name}: failure {rank} of {self.started}: {other!r}")
             raise first
 
 
@@ -163,7 +178,7 @@ class _TaskRace(_Race):
         try:
             while True:
                 now = loop.time()
-                if self.is_due(now):
+                while self.is_due(now):
                     ctx = self.start(now)
                     task = loop.create_task(self.attempt(ctx))
                     tasks[task] = ctx
@@ -171,7 +186,7 @@ class _TaskRace(_Race):
                 done, waiting = await asyncio.wait(
                     waiting, timeout=self.pause(now), return_when=asyncio.FIRST_COMPLETED
                 )
-                self.judge([task for task in tasks if task in done], loop.time())
+                self.judge([task for task in tasks if task in done])
                 winner = self.winner
                 if winner is not None:
                     return winner.result()
@@ -183,7 +198,7 @@ class _TaskRace(_Race):
 
     winner: asyncio.Future[Any] | None = None
 
-    def judge(self, done: list[asyncio.Future[Any]], now: float) -> None:
+    def judge(self, done: list[asyncio.Future[Any]]) -> None:
         """Look for a success first: a failure at the same moment does not matter then."""
         errors = [_error_of(task) for task in done]
         if None in errors:
@@ -191,7 +206,7 @@ class _TaskRace(_Race):
             return
         for error in errors:
             assert error is not None
-            self.lost(error, now)
+            self.lost(error)
 
     async def attempt(self, ctx: Context) -> Any:
         with context.using(ctx):
@@ -254,14 +269,12 @@ class _ThreadRace(_Race):
         try:
             while True:
                 now = clock.monotonic()
-                if self.is_due(now):
+                while self.is_due(now):
                     ctx = self.begin(now)
                     if ctx is not None:
                         running.add(ctx)
-                    elif not running and not self.failed:
-                        return self.call(*self.args, **self.kwargs)
-                    elif not running:
-                        raise self.failed[0]
+                if not running:
+                    return self.call(*self.args, **self.kwargs)
                 clock.wait(self.turn, self.pause(now))
                 self.turn.clear()
                 while self.outcomes:
@@ -269,7 +282,7 @@ class _ThreadRace(_Race):
                     running.discard(ctx)
                     if error is None:
                         return result
-                    self.lost(error, clock.monotonic())
+                    self.lost(error)
                 self.ctx.check()
         finally:
             stop()

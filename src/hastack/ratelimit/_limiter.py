@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import attrs
@@ -12,7 +13,7 @@ from hastack._core._errors import InvalidArgument, RateLimited, Rejected
 from hastack._core._fork import renew_in_child
 from hastack._core._validate import integer, optional_seconds
 
-from ._decision import Decision
+from ._decision import Decision, decision
 from ._guard import Admission
 from ._limit_events import REJECTED, RequestRejected
 from ._reservation import Reservation
@@ -44,11 +45,12 @@ class LimiterCore(WaitedOn, Protocol):
         release: Callable[[], None],
         ahead: Callable[[Any], float],
         topic: Any,
-        report: Callable[[Any, float, float], None],
+        report: Callable[[Any, float, float | None], None],
     ) -> None: ...
 
     def take(self, key: Any = None, cost: Any = 1.0, quiet: bool = False) -> Decision: ...
     def admit(self, key: Any, cost: Any, now: float) -> float: ...
+    def ask(self, key: Any, cost: float, now: float) -> float: ...
     def peek(self, key: Any = None, cost: Any = 1.0) -> Decision: ...
     def check(self, key: Any, cost: Any) -> None: ...
     def reset(self, key: Any, now: float) -> None: ...
@@ -82,6 +84,8 @@ class RateLimiter(Admission):
     asynchronous ones from any event loop.
     """
 
+    _error: type[Rejected] = RateLimited
+
     def __init__(
         self,
         core: LimiterCore,
@@ -112,7 +116,10 @@ class RateLimiter(Admission):
             lock=self._lock,
             max_waiting=integer("max_waiting", max_waiting, minimum=0),
             refuse=self._refuse,
+            freed=self._returned,
         )
+        # Called when permits come back; see `AllOf`.
+        self._dependents: tuple[weakref.WeakMethod[Callable[[], None]], ...] = ()
         self._bind()
         # Straight to the core: one call less on the hottest path there is.
         self.try_acquire = core.take  # type: ignore[method-assign]  # same signature and more
@@ -180,7 +187,7 @@ class RateLimiter(Admission):
         if decision.allowed:
             return decision
         timeout = optional_seconds("timeout", timeout, zero=True)
-        self._room.wait(key, cost, timeout, _context(ctx))
+        self._room.wait(key, cost, timeout, context_or_current(ctx))
         return self._after_wait(key)
 
     async def acquire_async(
@@ -188,7 +195,7 @@ class RateLimiter(Admission):
         key: Hashable = None,
         cost: float = 1.0,
         *,
-        timeout: Seconds | None = None,
+        timeout: Seconds | None = None,  # noqa: ASYNC109  # the same face as acquire
         ctx: Context | None = None,
     ) -> Decision:
         """`acquire` for a task: suspends it instead of blocking the thread.
@@ -200,7 +207,7 @@ class RateLimiter(Admission):
         if decision.allowed:
             return decision
         timeout = optional_seconds("timeout", timeout, zero=True)
-        await self._room.wait_async(key, cost, timeout, _context(ctx))
+        await self._room.wait_async(key, cost, timeout, context_or_current(ctx))
         return self._after_wait(key)
 
     def reserve(
@@ -230,7 +237,7 @@ class RateLimiter(Admission):
         key: Hashable = None,
         cost: float = 1.0,
         *,
-        timeout: Seconds | None = 0.0,
+        timeout: Seconds | None = 0.0,  # noqa: ASYNC109  # the same face as reserve
         ctx: Context | None = None,
     ) -> Reservation:
         """`reserve` for a task."""
@@ -247,7 +254,7 @@ class RateLimiter(Admission):
             else:
                 self._core.check(key, 1.0)
                 self._core.reset(key, self._clock.monotonic())
-        self._room.serve_all()
+        self._changed()
 
     def close(self) -> None:
         """End the limiter: whoever waits and whoever comes gets ClosedError."""
@@ -301,26 +308,43 @@ class RateLimiter(Admission):
         with self._lock:
             self._core.charge(key, cost, self._clock.monotonic())
         if cost < 0.0:
-            self._room.serve(key)
+            if self._core.waiting:
+                self._room.serve(key)
+            self._returned()
+
+    def _changed(self) -> None:
+        """Permits may have become free under any key."""
+        self._room.serve_all()
+        self._returned()
+
+    def _returned(self) -> None:
+        for reference in self._dependents:
+            dependent = reference()
+            if dependent is not None:
+                dependent()
+
+    def _depend(self, dependent: Callable[[], None]) -> None:
+        """Call the method ``dependent`` when permits come back, for as long as it lives."""
+        with self._lock:
+            alive = [each for each in self._dependents if each() is not None]
+            self._dependents = (*alive, weakref.WeakMethod(dependent))
 
     def _after_wait(self, key: Hashable) -> Decision:
         left = self._core.peek(key)
-        return Decision(True, left.level, 0.0, left.reset_after)
+        return decision(True, left.level, 0.0, left.reset_after)
 
     def _refuse(
         self, key: Hashable, cost: float, reason: str, retry_after: float | None
     ) -> Rejected:
         if REJECTED.subscribers:
             self._publish(key, cost, reason, retry_after)
-        text = None if reason == "limited" else f"rate limit exceeded ({reason})"
-        return RateLimited(self.name, retry_after=retry_after, reason=text)
+        text = None if reason == "limited" else f"{self._error.reason_text} ({reason})"
+        return self._error(self.name, retry_after=retry_after, reason=text)
 
-    def _report(self, key: Hashable, cost: float, retry_after: float) -> None:
+    def _report(self, key: Hashable, cost: float, retry_after: float | None) -> None:
         self._publish(key, cost, "limited", retry_after)
 
-    def _publish(
-        self, key: Hashable, cost: float, reason: str, retry_after: float | None
-    ) -> None:
+    def _publish(self, key: Hashable, cost: float, reason: str, retry_after: float | None) -> None:
         REJECTED.publish(
             RequestRejected(
                 at=self._clock.monotonic(),
@@ -333,7 +357,8 @@ class RateLimiter(Admission):
         )
 
 
-def _context(ctx: Context | None) -> Context | None:
+def context_or_current(ctx: Context | None) -> Context:
+    """The context to honour."""
     if ctx is not None:
         return ctx
     from hastack.context import current

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import attrs
 
 from hastack._core._errors import InvalidArgument
-from hastack._core._validate import positive, seconds
+from hastack._core._validate import Seconds, positive, seconds
 
 _UNITS = {
     "us": 1e-6,
@@ -36,6 +36,14 @@ _PATTERN = re.compile(
 )
 
 
+def _permits(value: float) -> float:
+    return positive("permits", value)
+
+
+def _per(value: Seconds) -> float:
+    return seconds("per", value)
+
+
 @attrs.frozen
 class Quota:
     """``permits`` per ``per`` seconds.
@@ -54,8 +62,8 @@ class Quota:
         5.0
     """
 
-    permits: float = attrs.field(converter=lambda value: positive("permits", value))
-    per: float = attrs.field(default=1.0, converter=lambda value: seconds("per", value))
+    permits: float = attrs.field(converter=_permits)
+    per: float = attrs.field(default=1.0, converter=_per)
 
     @property
     def rate(self) -> float:

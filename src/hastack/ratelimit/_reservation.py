@@ -33,13 +33,19 @@ class Reservation:
         89050
     """
 
-    __slots__ = ("_charge", "cost", "key")
+    __slots__ = ("_charge", "_keeps", "cost", "key")
 
     def __init__(
-        self, key: Hashable, cost: float, charge: Callable[[Hashable, float], Any]
+        self,
+        key: Hashable,
+        cost: float,
+        charge: Callable[[Hashable, float], Any],
+        *,
+        keeps: bool = True,
     ) -> None:
         self.key = key
         self.cost = cost
+        self._keeps = keeps  # False: permits are held, not spent; they all come back
         self._charge: list[Callable[[Hashable, float], Any]] = [charge]
 
     def settle(self, actual: float) -> None:
@@ -59,6 +65,8 @@ class Reservation:
             charge = self._charge.pop()  # atomic: two threads cannot both settle
         except IndexError:
             return
+        if not self._keeps:
+            actual = 0.0
         if actual != self.cost:
             charge(self.key, actual - self.cost)
 

@@ -132,7 +132,8 @@ class Retry(Guard):
 
     def _around(self, call: Call) -> Call:
         budget = self.budget
-        count_call, read = (None, _never) if budget is None else budget._counting()
+        count_call = None if budget is None else budget._window.count_call
+        read = SYSTEM_CLOCK.monotonic if budget is None else budget._read
         unsatisfied = self._retry_result
 
         def retried(*args: Any, **kwargs: Any) -> Any:
@@ -150,7 +151,8 @@ class Retry(Guard):
 
     def _around_async(self, call: AsyncCall) -> AsyncCall:
         budget = self.budget
-        count_call, read = (None, _never) if budget is None else budget._counting()
+        count_call = None if budget is None else budget._window.count_call
+        read = SYSTEM_CLOCK.monotonic if budget is None else budget._read
         unsatisfied = self._retry_result
 
         async def retried(*args: Any, **kwargs: Any) -> Any:
@@ -249,10 +251,6 @@ class Retry(Guard):
         return verdict
 
 
-def _never() -> float:
-    return 0.0
-
-
 # One for all budgets, since it is held for so short a time and only to spend: a lock per budget
 # would each have to be renewed in a forked child.
 _lock = threading.RLock()
@@ -328,10 +326,6 @@ class RetryBudget:
     def count_call(self) -> None:
         """Count one call; `Retry` does it for the calls that it guards."""
         self._window.count_call(self._read())
-
-    def _counting(self) -> tuple[Callable[[float], None], Callable[[], float]]:
-        """`count_call` in two parts, for plans: one frame less for each call."""
-        return self._window.count_call, self._read
 
     def try_spend(self) -> bool:
         """Take one retry out of the budget if there is one."""

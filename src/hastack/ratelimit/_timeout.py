@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hastack import context
+from hastack._core._cancel import Background, Context, _current
 from hastack._core._validate import seconds as _seconds
 
 from ._guard import Guard
 
 if TYPE_CHECKING:
     from hastack._core._validate import Seconds
-    from hastack.context import Context
 
     from ._guard import AsyncCall, Call
 
@@ -61,40 +60,62 @@ class Timeout(Guard):
 
     def _around(self, call: Call) -> Call:
         seconds = self._seconds
-        current, timeout = context.current, context.timeout
 
         def limited(*args: Any, **kwargs: Any) -> Any:
-            parent = current()
-            parent.check()
-            with timeout(seconds, parent=parent):
+            ctx = _child(seconds)
+            ctx._token = _current.set(ctx)
+            try:
                 return call(*args, **kwargs)
+            finally:
+                ctx.__exit__(None, None, None)
 
         return limited
 
     def _around_async(self, call: AsyncCall) -> AsyncCall:
+        from hastack._core import _delivery
+
         seconds = self._seconds
-        current, timeout = context.current, context.timeout
+        enter = _delivery.enter
 
         async def limited(*args: Any, **kwargs: Any) -> Any:
-            parent = current()
-            parent.check()
-            async with timeout(seconds, parent=parent):
-                return await call(*args, **kwargs)
+            ctx = _child(seconds)
+            enter(ctx)
+            ctx._token = _current.set(ctx)
+            try:
+                result = await call(*args, **kwargs)
+            except BaseException as error:
+                await ctx.__aexit__(type(error), error, None)
+                raise
+            delivery = ctx._delivery
+            assert delivery is not None
+            delivery.leave(None)
+            ctx.__exit__(None, None, None)
+            return result
 
         return limited
 
     def _enter(self) -> Context:
-        parent = context.current()
-        parent.check()
-        return context.timeout(self._seconds, parent=parent).__enter__()
+        return _child(self._seconds).__enter__()
 
     def _exit(self, state: Context, error: BaseException | None) -> None:
         state.__exit__(type(error) if error else None, error, None)
 
     async def _enter_async(self) -> Context:
-        parent = context.current()
-        parent.check()
-        return await context.timeout(self._seconds, parent=parent).__aenter__()
+        return await _child(self._seconds).__aenter__()
 
     async def _exit_async(self, state: Context, error: BaseException | None) -> None:
         await state.__aexit__(type(error) if error else None, error, None)
+
+
+# What follows is ``with context.timeout(seconds)``, in the parts that it is made of: every guarded
+# call pays for it, and the statement costs half as much again.
+
+
+def _child(seconds: float) -> Context:
+    """A context below the current one, which must not have ended."""
+    parent = _current.get()
+    clock = parent._clock
+    if parent.__class__ is Background:
+        return Context(None, clock, parent._values, clock.monotonic() + seconds)
+    parent.check()
+    return Context(parent, clock, parent._values, clock.monotonic() + seconds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import FunctionType
 from typing import TYPE_CHECKING, Literal, TypeAlias, final
 
 from hastack._core._clock import SYSTEM_CLOCK
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
     from hastack.typing import Clock
 
     from ._quota import QuotaLike
+
+# Whether a call of the compiled core is one step for all other threads; see `Gcra`. Before
+# Python 3.12 the garbage collector may run Python code inside of it.
+_ATOMIC = (
+    not isinstance(Gcra.take, FunctionType)
+    and sys.version_info >= (3, 12)
+    and getattr(sys, "_is_gil_enabled", lambda: True)()
+)
 
 Start: TypeAlias = Literal["full", "empty", "warm-up"]
 
@@ -60,7 +70,7 @@ class TokenBucket(RateLimiter):
         >>> api = ratelimit.TokenBucket("10/s", burst=2, clock=clock)
         >>> [bool(api.try_acquire("ada")) for _ in range(3)]
         [True, True, False]
-        >>> api.try_acquire("ada").retry_after
+        >>> round(api.try_acquire("ada").retry_after, 3)
         0.1
         >>> clock.advance(0.1); bool(api.try_acquire("ada"))
         True
@@ -98,6 +108,7 @@ class TokenBucket(RateLimiter):
             empty=start == "empty",
             warm_up=0.0 if warm_up is None else seconds("warm_up", warm_up),
         )
+        core.locking = not _ATOMIC
         super().__init__(
             core,
             name=name,
@@ -133,7 +144,7 @@ class TokenBucket(RateLimiter):
             new_rate = self.rate if rate is None else to_quota("rate", rate).rate
             new_burst = self.burst if burst is None else _burst(burst)
             self._gcra.change(new_rate, new_burst, self._clock.monotonic())
-        self._room.serve_all()
+        self._changed()
 
 
 def _burst(value: object) -> float:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Refuse = Callable[[Hashable, float, str, float | None], Exception]
 
 
+_SLACK = 1e-9  # see `_gcra`
+
+
 class WaitedOn(Protocol):
     """What a queue needs from a limiter. Called with the lock held."""
 
@@ -37,6 +40,9 @@ class WaitedOn(Protocol):
 
     def take_or_wait(self, key: Any, cost: float, now: float) -> float:
         """Take and answer 0.0, or say in how many seconds to come back; inf: when served."""
+
+    def largest(self) -> float:
+        """The largest cost that can ever be taken."""
 
     def slot_in(self, key: Any, ahead: float, cost: float, now: float) -> float:
         """Seconds until ``cost`` permits are free after ``ahead`` others; 0.0 when unknown."""
@@ -51,14 +57,19 @@ class WaitedOn(Protocol):
 class _Waiter:
     """One caller in a queue; `wake` may run on any thread."""
 
-    __slots__ = ("cost", "gone", "granted", "key", "loop")
+    __slots__ = ("cost", "gone", "granted", "key", "loop", "misfit")
 
     def __init__(self, key: Hashable, cost: float, loop: asyncio.AbstractEventLoop | None) -> None:
         self.key = key
         self.cost = cost
         self.loop = loop
         self.granted = False
-        self.gone = False
+        self.gone = False  # no longer in line, for whatever reason
+        self.misfit = False  # asked for more than the limit, lowered meanwhile, will ever have
+
+    def admitted(self) -> bool:
+        """Whether the permits were taken for this caller; may change at any moment."""
+        return self.granted
 
     def wake(self) -> bool:
         """Let the caller go on; False when it can no longer be reached."""
@@ -89,7 +100,8 @@ class _TaskWaiter(_Waiter):
         self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> bool:
-        if _running_loop() is self.loop:
+        # A ManualClock runs its timers while its loop is in select() and must hear of the wake.
+        if _running_loop() is self.loop and not hasattr(self.loop, "_hastack_clock"):
             self._resolve()
             return True
         try:
@@ -126,8 +138,10 @@ class WaitingRoom:
         lock: The limiter's reentrant lock.
         max_waiting: Most callers in the queue of one key.
         refuse: Makes the error for (key, cost, reason, retry_after) and reports it.
+        freed: Called without the lock when an admitted caller that is gone gave permits back.
 
     Attributes:
+        lock: See above.
         wakeups: How many callers were woken so far.
     """
 
@@ -140,19 +154,21 @@ class WaitingRoom:
         lock: Any,
         max_waiting: int,
         refuse: Refuse,
+        freed: Callable[[], None],
     ) -> None:
         self._limiter = limiter
         self._name = name
         self._clock = clock
-        self._lock = lock
+        self.lock = lock
         self._max_waiting = max_waiting
         self._refuse = refuse
+        self._freed = freed
         self._queues: dict[Hashable, _Queue] = {}
         self._closed = False
         self.wakeups = 0
 
     def __len__(self) -> int:
-        with self._lock:
+        with self.lock:
             return sum(len(queue.waiters) - queue.gone for queue in self._queues.values())
 
     def ahead(self, key: Hashable) -> float:
@@ -176,7 +192,7 @@ class WaitingRoom:
         waiter = _ThreadWaiter(key, cost)
         if self._enter(waiter, timeout):
             return
-        stop = None if ctx is None else ctx.after_func(waiter.event.set)
+        stop = None if ctx is None else ctx._watch(waiter.wake)
         try:
             self._clock.wait(waiter.event, timeout)
             self._conclude(waiter, ctx)
@@ -188,7 +204,11 @@ class WaitingRoom:
                 stop()
 
     async def wait_async(
-        self, key: Hashable, cost: float, timeout: float | None, ctx: Context | None
+        self,
+        key: Hashable,
+        cost: float,
+        timeout: float | None,  # noqa: ASYNC109  # the same face as wait
+        ctx: Context | None,
     ) -> None:
         """Suspend this task until admitted; raises as `wait`, and CancelledError when cancelled."""
         import asyncio
@@ -199,7 +219,7 @@ class WaitingRoom:
         waiter = _TaskWaiter(key, cost, loop)
         if self._enter(waiter, timeout):
             return
-        stop = None if ctx is None else ctx.after_func(waiter.wake)
+        stop = None if ctx is None else ctx._watch(waiter.wake)
         cancel = None if timeout is None else self._call_in(timeout, waiter.wake, loop)[0]
         try:
             await waiter.future
@@ -216,7 +236,7 @@ class WaitingRoom:
     def _enter(self, waiter: _Waiter, timeout: float | None) -> bool:
         """Admit at once (True), or stand in line, or raise."""
         key, cost = waiter.key, waiter.cost
-        with self._lock:
+        with self.lock:
             if self._closed:
                 raise ClosedError(self._name)
             now = self._clock.monotonic()
@@ -226,7 +246,7 @@ class WaitingRoom:
             ahead = 0.0 if queue is None else queue.cost
             slot = self._limiter.slot_in(key, ahead, cost, now)
             reason = ""
-            if timeout is not None and (slot > timeout or timeout <= 0.0):
+            if timeout is not None and (slot > timeout + _SLACK or timeout <= 0.0):
                 reason = "deadline" if timeout > 0.0 else "limited"
             elif (0 if queue is None else len(queue.waiters) - queue.gone) >= self._max_waiting:
                 reason = "queue full"
@@ -251,14 +271,16 @@ class WaitingRoom:
 
     def _conclude(self, waiter: _Waiter, ctx: Context | None) -> None:
         """After waking: return when admitted, else raise why not."""
-        if waiter.granted:
+        if waiter.admitted():
             return
         if self._closed:
             raise ClosedError(self._name)
+        if waiter.misfit:
+            raise self._refuse(waiter.key, waiter.cost, "limit lowered", None)
         # The end of the wait and the head's timer may be due at the same instant.
         self.serve(waiter.key)
-        with self._lock:
-            if waiter.granted:
+        with self.lock:
+            if waiter.admitted():
                 return
             now = self._clock.monotonic()
             slot = self._limiter.slot_in(waiter.key, self.ahead(waiter.key), 0.0, now)
@@ -271,10 +293,11 @@ class WaitingRoom:
     def _leave(self, waiter: _Waiter) -> None:
         """The caller is gone, admitted or not."""
         key = waiter.key
-        with self._lock:
+        with self.lock:
             now = self._clock.monotonic()
             queue = self._queues.get(key)
-            if waiter.granted:
+            gave_back = waiter.granted
+            if gave_back:
                 waiter.granted = False
                 self._limiter.charge(key, -waiter.cost, now)
             elif queue is not None and not waiter.gone:
@@ -288,12 +311,14 @@ class WaitingRoom:
                     return
             woken = [] if queue is None else self._serve_held(key, queue, now)
         self._wake(woken)
+        if gave_back:
+            self._freed()
 
     # -- serving --------------------------------------------------------------------------
 
     def serve(self, key: Hashable) -> None:
         """Admit from the head of ``key``'s queue for as long as there are permits."""
-        with self._lock:
+        with self.lock:
             queue = self._queues.get(key)
             if queue is None:
                 return
@@ -302,7 +327,9 @@ class WaitingRoom:
 
     def serve_all(self) -> None:
         """`serve` every key: the limit changed."""
-        for key in list(self._queues):
+        with self.lock:  # a caller that was just refused may be about to stand in line
+            keys = list(self._queues)
+        for key in keys:
             self.serve(key)
 
     def _serve_held(self, key: Hashable, queue: _Queue, now: float) -> list[_Waiter]:
@@ -318,6 +345,11 @@ class WaitingRoom:
             head = waiters[0]
             if head.gone:
                 queue.gone -= 1
+            elif head.cost > self._limiter.largest():
+                # It would stand there for ever, and everybody behind it.
+                head.gone = head.misfit = True
+                queue.cost -= head.cost
+                woken.append(head)
             else:
                 wait = self._limiter.take_or_wait(key, head.cost, now)
                 if wait > 0.0:
@@ -347,8 +379,7 @@ class WaitingRoom:
             loop is not None
             and _running_loop() is loop
             and (
-                self._clock is SYSTEM_CLOCK
-                or getattr(loop, "_hastack_clock", None) is self._clock
+                self._clock is SYSTEM_CLOCK or getattr(loop, "_hastack_clock", None) is self._clock
             )
         ):
             return loop.call_later(delay, call).cancel, loop
@@ -367,7 +398,7 @@ class WaitingRoom:
 
     def close(self) -> None:
         """Wake everybody with ClosedError."""
-        with self._lock:
+        with self.lock:
             self._closed = True
             everybody = [w for q in self._queues.values() for w in q.waiters if not w.gone]
             for waiter in everybody:
@@ -379,7 +410,7 @@ class WaitingRoom:
 
     def after_fork(self, lock: Any) -> None:
         """Forget everybody: the threads and loops that waited stayed in the parent."""
-        self._lock = lock
+        self.lock = lock
         self._queues = {}
         self._limiter.waiting = False
         self._limiter.refresh()

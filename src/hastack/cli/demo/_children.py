@@ -23,6 +23,9 @@ class ChildFailed(HastackError):
     """A child process ended or fell silent; the message ends with what it said last."""
 
 
+_LONGEST = 1 << 26  # bytes of one message; the longest is the schedule of a long run
+
+
 @attrs.define
 class Parent:
     """The child's side of the pipes.
@@ -41,10 +44,11 @@ class Parent:
         return Plan(**self.spec["plan"])
 
     def say(self, **message: object) -> None:
-        """Send one message. Safe from any thread: one short write is atomic on a pipe."""
+        """Send one message. Several threads may when it is short: then its write is atomic."""
         data = json.dumps(message).encode() + b"\n"
         try:
-            os.write(sys.stdout.fileno(), data)
+            while data:
+                data = data[os.write(sys.stdout.fileno(), data) :]
         except BrokenPipeError:
             pass  # the parent is gone; `gone` is about to notice
 
@@ -66,16 +70,19 @@ def run_child(main: Callable[[Parent], Awaitable[None]]) -> None:
     """Run ``main`` in this process with the spec that the parent sends first."""
 
     async def start() -> None:
-        reader = asyncio.StreamReader()
+        reader = asyncio.StreamReader(limit=_LONGEST)
         protocol = asyncio.StreamReaderProtocol(reader)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
         line = await reader.readline()
         if line:
             await main(Parent(json.loads(line), reader))
 
-    # The parent ends its children by name; a Ctrl-C in the terminal is the parent's to handle.
+    # The parent ends its children itself; a Ctrl-C in the terminal is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(start())
+    try:
+        asyncio.run(start())
+    except (OSError, HastackError) as error:  # the machine's or the user's fault: no traceback
+        raise SystemExit(str(error)) from None
 
 
 class Child:
@@ -104,6 +111,7 @@ class Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            limit=_LONGEST,
             # Its own session: Ctrl-C reaches only the parent, which then ends the child.
             start_new_session=True,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from ._score import FAILED, LATE, OK, SHED, Sample
@@ -81,7 +80,6 @@ class Driver:
         plan: The experiment.
 
     Attributes:
-        counts: Outcomes so far.
         samples: What became of each request that has ended.
         lag: How late each request left, in seconds: the generator's own error.
     """
@@ -91,7 +89,6 @@ class Driver:
         self._plan = plan
         self._idle: list[_Connection] = []
         self._request = b"GET /order HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port
-        self.counts: Counter[str] = Counter()
         self.samples: list[Sample] = []
         self.lag: list[float] = []
 
@@ -126,7 +123,6 @@ class Driver:
             else:
                 connection.close()
         outcome = _outcome(status, latency, plan.deadline)
-        self.counts[outcome] += 1
         self.samples.append(Sample(due, min(latency, plan.patience), outcome))
 
     async def _connection(self) -> _Connection:

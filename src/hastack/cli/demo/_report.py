@@ -140,7 +140,7 @@ def _strategy(document: dict[str, Any], strategy: dict[str, Any]) -> str:
         f"<h3>{escape(strategy['title'])}</h3><p>{escape(strategy['summary'])}</p></header>"
         '<div class="charts"><figure><figcaption>requests a second, by arrival; dashed: '
         f"capacity</figcaption>{_svg.outcomes(document, strategy)}"
-        "<figcaption>above: the dependency; below: the breaker</figcaption>"
+        "<figcaption>dependency above, breaker below</figcaption>"
         f"{_svg.breaker(document, strategy)}</figure>"
         "<figure><figcaption>latency of accepted, ms: p99 bold, p50 grey</figcaption>"
         f"{_svg.latency(document, strategy)}</figure>"

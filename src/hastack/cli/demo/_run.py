@@ -1,4 +1,4 @@
-"""Runs the experiment: two processes and one load per strategy, one strategy after the other."""
+"""Runs the experiment: three processes per strategy, one strategy after the other."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ._children import Child
-from ._driver import Driver
-from ._score import Score, Tick, score, series
+from ._score import Sample, Score, Tick, score, series
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,15 +28,17 @@ class Running:
 
     Attributes:
         strategy: Which one.
-        driver: The load.
         start: Monotonic time of the load's begin.
+        samples: What became of the requests so far.
         ticks: What the service said about its guards so far.
+        lag: How late each request left, in seconds; known at the end.
     """
 
     strategy: Strategy
-    driver: Driver
     start: float
+    samples: list[Sample] = attrs.field(factory=list)
     ticks: list[Tick] = attrs.field(factory=list)
+    lag: list[float] = attrs.field(factory=list)
 
 
 @attrs.frozen
@@ -59,40 +60,51 @@ class Result:
 
 @attrs.frozen
 class Site:
-    """A service with its dependency, both running.
+    """A service with its dependency and its load, all running.
 
     Attributes:
         strategy: Whose guards the service carries.
         dependency: Process of the dependency.
         service: Process of the service.
+        load: Process of the generator.
         port: Where the service listens.
     """
 
     strategy: Strategy
     dependency: Child
     service: Child
+    load: Child
     port: int
 
     @classmethod
-    async def start(cls, stack: AsyncExitStack, plan: Plan, strategy: Strategy, port: int) -> Site:
-        """Start both; ``stack`` ends them."""
-        dependency = await Child.start("_dependency", "dependency", plan=plan.to_dict())
-        stack.push_async_callback(dependency.stop)
-        there = (await dependency.hear(_START_WITHIN))["port"]
-        service = await Child.start(
+    async def start(
+        cls,
+        stack: AsyncExitStack,
+        plan: Plan,
+        strategy: Strategy,
+        arrivals: Sequence[float],
+        port: int,
+    ) -> Site:
+        """Start all three; ``stack`` ends them."""
+
+        async def child(module: str, name: str, **spec: object) -> tuple[Child, dict[str, Any]]:
+            started = await Child.start(module, name, plan=plan.to_dict(), **spec)
+            stack.push_async_callback(started.stop)
+            return started, await started.hear(_START_WITHIN)
+
+        dependency, there = await child("_dependency", "dependency")
+        service, here = await child(
             "_service",
             f"service ({strategy.name})",
-            plan=plan.to_dict(),
             strategy=strategy.name,
-            dependency=there,
+            dependency=there["port"],
             port=port,
         )
-        stack.push_async_callback(service.stop)
-        here = (await service.hear(_START_WITHIN))["port"]
-        return cls(strategy, dependency, service, here)
+        load, _ = await child("_load", "load", port=here["port"], arrivals=arrivals)
+        return cls(strategy, dependency, service, load, here["port"])
 
     async def stop(self) -> None:
-        """End both processes."""
+        """End service and dependency."""
         await self.service.stop()
         await self.dependency.stop()
 
@@ -118,7 +130,7 @@ async def experiment(
         port: For the last service; 0 takes a free one.
 
     Yields:
-        The last service with its dependency, still up until the end of the block.
+        The last service with its dependency, up until the end of the block.
 
     Raises:
         ChildFailed: A process did not start, or ended early.
@@ -127,40 +139,46 @@ async def experiment(
         # All start at once, before any load: later they would disturb the measurement.
         sites = await asyncio.gather(
             *(
-                Site.start(stack, plan, strategy, port if strategy is strategies[-1] else 0)
+                Site.start(
+                    stack, plan, strategy, arrivals, port if strategy is strategies[-1] else 0
+                )
                 for strategy in strategies
             )
         )
         for site in sites:
-            finished(await _measure(plan, site, arrivals, watching))
+            finished(await _measure(plan, site, watching))
+            await site.load.stop()
             if site is not sites[-1]:
                 await site.stop()
         yield sites[-1]
 
 
-async def _measure(
-    plan: Plan, site: Site, arrivals: Sequence[float], watching: Callable[[Running], None]
-) -> Result:
-    start = time.monotonic() + _HEAD_START
-    site.dependency.say(start=start)
-    site.service.say(start=start)
-    running = Running(site.strategy, Driver(site.port, plan), start)
+async def _measure(plan: Plan, site: Site, watching: Callable[[Running], None]) -> Result:
+    running = Running(site.strategy, time.monotonic() + _HEAD_START)
+    for child in (site.dependency, site.service, site.load):
+        child.say(start=running.start)
     watching(running)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_listen(site.service, running.ticks))
-            group.create_task(running.driver.run(arrivals, start))
+            group.create_task(_watch_guards(site.service, running))
+            group.create_task(_watch_load(site.load, running))
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None  # whichever it is, one is enough to stop
-    driver = running.driver
     return Result(
         site.strategy,
-        score(plan, driver.samples, running.ticks, driver.lag),
-        series(plan, driver.samples),
+        score(plan, running.samples, running.ticks, running.lag),
+        series(plan, running.samples),
         running.ticks,
     )
 
 
-async def _listen(service: Child, ticks: list[Tick]) -> None:
+async def _watch_guards(service: Child, running: Running) -> None:
     while "done" not in (message := await service.hear()):
-        ticks.append(Tick(**message))
+        running.ticks.append(Tick(**message))
+
+
+async def _watch_load(load: Child, running: Running) -> None:
+    while "lag" not in (message := await load.hear()):
+        running.samples += (Sample(*sample) for sample in message["samples"])
+    running.samples += (Sample(*sample) for sample in message["samples"])
+    running.lag += message["lag"]

@@ -127,7 +127,7 @@ def score(
     plan: Plan, samples: Sequence[Sample], ticks: Iterable[Tick], lag: Iterable[float]
 ) -> Score:
     """All numbers of one run."""
-    count = dict.fromkeys(OUTCOMES, 0)
+    count: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
     for sample in samples:
         count[sample.outcome] += 1
     accepted = [sample.latency for sample in samples if sample.outcome in ACCEPTED]

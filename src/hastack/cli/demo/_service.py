@@ -1,36 +1,43 @@
-"""The service under test: a Starlette app on uvicorn whose handler carries hastack guards."""
+"""The service under test: a Starlette application on uvicorn, with everything hastack gives one.
+
+Guards around the handler, their errors as responses, health endpoints, an ordered shutdown.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hastack._core._extras import require
-from hastack.errors import ContextError, RateLimited, Rejected
+from hastack.contrib.asgi import GuardMiddleware, HealthMiddleware
+from hastack.contrib.uvicorn import UvicornServer
+from hastack.health import Health
+from hastack.lifecycle import Lifecycle
 
 from ._children import run_child
 from ._strategies import by_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    import uvicorn
     from starlette.applications import Starlette
+    from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
+
+    from hastack.contrib.asgi import ASGIApp
 
     from ._children import Parent
     from ._strategies import Guarded
     from ._workload import Plan
 else:
-    uvicorn = require("uvicorn", extra="web")
     Starlette = require("starlette.applications", extra="web").Starlette
+    Middleware = require("starlette.middleware", extra="web").Middleware
     PlainTextResponse = require("starlette.responses", extra="web").PlainTextResponse
     Route = require("starlette.routing", extra="web").Route
 
@@ -47,6 +54,11 @@ class DependencyClient(asyncio.Protocol):
         self._calls: dict[bytes, asyncio.Future[bytes]] = {}
         self._partial = b""
         self._transport: asyncio.WriteTransport | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether calls can be made."""
+        return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
@@ -71,7 +83,7 @@ class DependencyClient(asyncio.Protocol):
         Raises:
             DependencyError: It did not.
         """
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or not self.connected:
             raise DependencyError("not connected")
         number = b"%d" % next(self._numbers)
         answer = self._calls[number] = asyncio.get_running_loop().create_future()
@@ -84,35 +96,53 @@ class DependencyClient(asyncio.Protocol):
             raise DependencyError(word.decode())
 
 
-def make_app(guarded: Guarded, dependency: DependencyClient) -> Starlette:
-    """The application: ``/order`` asks the dependency, behind the strategy's guards."""
+class Orders:
+    """The handler behind ``/order``, which asks the dependency.
 
-    async def order() -> str:
-        await dependency.call()
+    Guards are put on it when the load begins: some of them judge the time before it, too, and
+    a service that is up earlier must not be judged differently.
+
+    Args:
+        dependency: Where the work is done.
+    """
+
+    def __init__(self, dependency: DependencyClient) -> None:
+        self.dependency = dependency
+        self.breaker_state: Callable[[], str] = lambda: "closed"
+        self._handle: Callable[[], Awaitable[str]] = self._order
+
+    def protect(self, guarded: Guarded) -> None:
+        """Put a strategy's guards around the handler."""
+        self.breaker_state = guarded.state
+        self._handle = self._order if guarded.guard is None else guarded.guard(self._order)
+
+    async def _order(self) -> str:
+        await self.dependency.call()
         return "ordered\n"
 
-    guarded_order = order if guarded.guard is None else guarded.guard(order)
+    async def answer(self, request: Request) -> PlainTextResponse:
+        """Answer one request."""
+        return PlainTextResponse(await self._handle())
 
-    async def endpoint(request: Request) -> PlainTextResponse:
-        return PlainTextResponse(await guarded_order())
 
-    async def shed(request: Request, error: Exception) -> PlainTextResponse:
-        assert isinstance(error, Rejected)
-        after = max(1, math.ceil(error.retry_after or 0.0))
-        return PlainTextResponse(
-            f"{error}\n",
-            status_code=429 if isinstance(error, RateLimited) else 503,
-            headers={"retry-after": str(after)},
-        )
+async def _failed(request: Request, error: Exception) -> PlainTextResponse:
+    return PlainTextResponse(f"dependency: {error}\n", status_code=502)
 
-    async def failed(request: Request, error: Exception) -> PlainTextResponse:
-        status = 504 if isinstance(error, ContextError) else 502
-        return PlainTextResponse(f"{error}\n", status_code=status)
 
-    return Starlette(
-        routes=[Route("/order", endpoint)],
-        exception_handlers={Rejected: shed, ContextError: failed, DependencyError: failed},
+def make_app(orders: Orders, life: Lifecycle) -> ASGIApp:
+    """The application with everything around it.
+
+    It is ready while the dependency is connected; an open breaker only degrades.
+    """
+    health = Health("demo", lifecycle=life)
+    health.add_check("dependency", lambda: orders.dependency.connected)
+    health.add_check("breaker", lambda: orders.breaker_state() == "closed", critical=False)
+    app = Starlette(
+        routes=[Route("/order", orders.answer)],
+        middleware=[Middleware(GuardMiddleware)],
+        exception_handlers={DependencyError: _failed},
     )
+    return HealthMiddleware(app, health=health)
 
 
 def watch(parent: Parent, plan: Plan, guarded: Guarded, start: float) -> None:
@@ -130,43 +160,35 @@ def watch(parent: Parent, plan: Plan, guarded: Guarded, start: float) -> None:
     parent.say(done=True)
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._say_started = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._say_started()
-
-
 async def _main(parent: Parent) -> None:
     plan = parent.plan
-    guarded = by_name(parent.spec["strategy"]).build(plan)
-    loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(
+    _, client = await asyncio.get_running_loop().create_connection(
         DependencyClient, "127.0.0.1", parent.spec["dependency"]
     )
+    # Nobody balances load here, so there is nobody to wait for: no lame duck.
+    life = Lifecycle("demo", lame_duck=0.0, drain=0.5, stop=0.5)
     listener = socket.create_server(("127.0.0.1", parent.spec["port"]), backlog=2048)
-    config = uvicorn.Config(
-        make_app(guarded, client),
+    orders = Orders(client)
+    server = UvicornServer(
+        make_app(orders, life),
+        lifecycle=life,
+        sockets=[listener],
         lifespan="off",
         log_level="warning",
         access_log=False,
         timeout_keep_alive=60,
-        timeout_graceful_shutdown=1,
     )
-    server = _Server(config, lambda: parent.say(port=listener.getsockname()[1]))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    start: dict[str, Any] = await parent.hear()
-    threading.Thread(
-        target=watch, args=(parent, plan, guarded, start["start"]), daemon=True
-    ).start()
-    await parent.gone()
-    server.should_exit = True
-    await serving
+    life.add(server)
+    async with life:
+        parent.say(port=listener.getsockname()[1])
+        start = (await parent.hear())["start"]
+        guarded = by_name(parent.spec["strategy"]).build(plan)
+        orders.protect(guarded)
+        watching = threading.Thread(
+            target=watch, args=(parent, plan, guarded, start), name="ticks", daemon=True
+        )
+        watching.start()
+        await parent.gone()
 
 
 if __name__ == "__main__":

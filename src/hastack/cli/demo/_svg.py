@@ -166,7 +166,7 @@ def latency(document: dict[str, Any], strategy: dict[str, Any]) -> str:
     """Median and 99th percentile over time, on a logarithmic axis."""
     series, plan = strategy["series"], document["plan"]
     frame = Frame(document, width=330, height=190, top=plan["patience"], bottom=_FLOOR)
-    frame.scale([(0.01, "10"), (0.03, "30"), (0.1, "100"), (0.3, "300")])
+    frame.scale([(0.01, "10"), (0.03, "30"), (0.1, "100"), (0.3, "300"), (1.0, "1000")])
     frame.mark(plan["deadline"], "deadline")
     frame.line("p50", series["at"], series["p50"])
     frame.line("p99", series["at"], series["p99"])
@@ -198,19 +198,33 @@ def breaker(document: dict[str, Any], strategy: dict[str, Any]) -> str:
     plan = document["plan"]
     start, end = document["brownout"]
     duration, tick = plan["duration"], plan["tick"]
-    frame = Frame(document, width=520, height=48, top=1.0, shaded=False)
+    frame = Frame(document, width=520, height=38, top=1.0, shaded=False)
     frame.block("healthy", 0.0, start, 12, 2, "dependency healthy")
     frame.block("open", start, end, 12, 2, "dependency sick")
     frame.block("healthy", end, duration, 12, 2, "dependency healthy")
     for first, last, state in _runs(strategy["ticks"], tick):
         frame.block(_BANDS[state], first, last, 26, 16, f"breaker {state}")
-    for at, state, _ in strategy["ticks"]:
-        sick = start <= at < end
-        if any(change <= at < change + plan["grace"] for change in (start, end)):
-            frame.block("grace", at, at + tick, 35, 30, "grace: not judged")
-        elif sick == (state == "closed"):
-            frame.block("wrong", at, at + tick, 35, 30, "missed open" if sick else "false open")
+    verdicts = [(at, _verdict(document, at, state), None) for at, state, _ in strategy["ticks"]]
+    for first, last, verdict in _runs(verdicts, tick):
+        if verdict:
+            css = "grace" if verdict == _GRACE else "wrong"
+            frame.block(css, first, last, 35, 30, verdict)
     return frame.svg(f"Breaker against the truth, {strategy['title']}")
+
+
+_GRACE = "grace: not judged"
+
+
+def _verdict(document: dict[str, Any], at: float, state: str) -> str:
+    """What a tick was: in grace, wrong in one of two ways, or right (empty)."""
+    start, end = document["brownout"]
+    grace = document["plan"]["grace"]
+    if start <= at < start + grace or end <= at < end + grace:
+        return _GRACE
+    sick = start <= at < end
+    if sick is (state != "closed"):
+        return ""
+    return "missed open" if sick else "false open"
 
 
 _BANDS = {"closed": "healthy", "half-open": "half", "open": "open"}

@@ -78,8 +78,10 @@ def _running(plan: Plan, now: Running) -> tuple[RenderableType, ...]:
     width = plan.duration / BINS
     rates = [0.0] * min(BINS, max(0, int(at / width)))
     recent: list[float] = []
-    for sample in now.driver.samples:
+    answered = 0
+    for sample in now.samples:
         number = int(sample.due / width)
+        answered += sample.outcome == OK
         if sample.outcome == OK and number < len(rates):
             rates[number] += 1 / width
         if sample.outcome in ACCEPTED and sample.due > at - 2 * plan.beat:
@@ -87,7 +89,7 @@ def _running(plan: Plan, now: Running) -> tuple[RenderableType, ...]:
     state = now.ticks[-1].state if now.ticks else "closed"
     return (
         _sparkline(plan, rates),
-        f"{now.driver.counts[OK] / max(plan.beat, at):.0f}",
+        f"{answered / min(plan.duration, max(plan.beat, at)):.0f}",
         milliseconds(percentile(recent, 0.99), plan) if recent else "-",
         Text(state, style=_STATE_STYLE[state]),
     )

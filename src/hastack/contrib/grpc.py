@@ -1,0 +1,389 @@
+"""Contexts over gRPC, for threads: server interceptor and client channel.
+
+Server: handlers run under a context that carries the caller's deadline and trace identity and is
+cancelled when the RPC ends; a context error or a rejection that leaves a handler becomes the
+right status, with ``grpc-retry-pushback-ms``.
+
+Client: calls through `context_channel` take the remaining time as their timeout, are cancelled
+with the context, and raise its error.
+
+Example:
+    >>> import grpc
+    >>> from concurrent import futures
+    >>> from hastack.contrib.grpc import ServerContext, context_channel
+    >>> server = grpc.server(futures.ThreadPoolExecutor(4), interceptors=[ServerContext()])
+    >>> channel = context_channel(grpc.insecure_channel("127.0.0.1:1"))
+    >>> channel.close()
+"""
+
+from __future__ import annotations
+
+import contextvars
+from math import ceil
+from typing import TYPE_CHECKING, Any, Self, final
+
+from hastack import context
+from hastack._core._cancel import _current
+from hastack._core._errors import (
+    CircuitOpen,
+    ContextError,
+    DeadlineExceeded,
+    Rejected,
+)
+from hastack._core._extras import require
+from hastack._core._validate import optional_seconds
+
+from . import propagate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from hastack._core._validate import Seconds
+
+# grpc ships no types; whether stubs are installed must not matter here.
+grpc: Any = require("grpc", extra="grpc")
+
+__all__ = ("ServerContext", "context_channel", "status_of")
+
+# The sync server reports 9.2e18 seconds when the caller set no deadline, and a timeout of that
+# size, sent on, fails at once (https://github.com/grpc/grpc/issues/26236). Thirty years is none.
+_NO_DEADLINE = 1e9
+
+# A call's own timer may ring this many seconds before the context's clock says so.
+_TICK = 0.01
+
+
+def status_of(
+    error: ContextError | Rejected, root: context.Context | None = None
+) -> tuple[Any, str, tuple[tuple[str, str], ...]]:
+    """Status, details and trailers for an error that left a handler.
+
+    Args:
+        error: `DeadlineExceeded` is DEADLINE_EXCEEDED and `Cancelled` CANCELLED; an open circuit
+            is UNAVAILABLE, every other rejection RESOURCE_EXHAUSTED. ``retry_after`` becomes
+            ``grpc-retry-pushback-ms`` (gRFC A6).
+        root: The context of the whole service: when it has ended, calls are UNAVAILABLE, since
+            another replica may serve them.
+
+    Example:
+        >>> from hastack.contrib.grpc import status_of
+        >>> from hastack.errors import RateLimited
+        >>> code, details, trailers = status_of(RateLimited("api", retry_after=0.25))
+        >>> code.name, details, trailers
+        ('RESOURCE_EXHAUSTED', 'api: rate limit exceeded; retry after 0.25 s', (('grpc-retry-pushback-ms', '250'),))
+    """
+    if isinstance(error, Rejected):
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED
+        if isinstance(error, CircuitOpen):
+            code = grpc.StatusCode.UNAVAILABLE
+        trailers: tuple[tuple[str, str], ...] = ()
+        if error.retry_after is not None and 0.0 <= error.retry_after < 1e6:
+            trailers = (("grpc-retry-pushback-ms", str(ceil(error.retry_after * 1000.0))),)
+        return code, str(error), trailers
+    if isinstance(error, DeadlineExceeded):
+        return grpc.StatusCode.DEADLINE_EXCEEDED, str(error), ()
+    if root is not None and root.done:
+        return grpc.StatusCode.UNAVAILABLE, str(error), ()
+    return grpc.StatusCode.CANCELLED, str(error), ()
+
+
+def open_context(
+    servicer_context: Any, root: context.Context | None, max_timeout: float | None
+) -> context.Context:
+    """The context of one incoming RPC."""
+    ctx = propagate.from_headers(
+        servicer_context.invocation_metadata() or (),
+        root or context.background(),
+        max_timeout=max_timeout,
+        timeouts={},  # the deadline of the RPC itself is the truth
+    )
+    left = servicer_context.time_remaining()
+    if left is None or left > _NO_DEADLINE:
+        return ctx
+    return context.timeout(max(0.0, left), parent=ctx)
+
+
+@final
+class ServerContext(grpc.ServerInterceptor):  # type: ignore[misc]  # a class without types
+    """Server interceptor for `grpc.server`.
+
+    Args:
+        root: Parent of every RPC's context, usually the service's root context; the background
+            by default.
+        max_timeout: Upper bound in seconds for the callers' deadlines, and the deadline of calls
+            without one; ``None`` for no bound.
+
+    Raises:
+        InvalidArgument: ``max_timeout`` is not above zero.
+    """
+
+    def __init__(
+        self, *, root: context.Context | None = None, max_timeout: Seconds | None = None
+    ) -> None:
+        self._root = root
+        self._max_timeout = optional_seconds("max_timeout", max_timeout)
+
+    def intercept_service(
+        self, continuation: Callable[[Any], Any], handler_call_details: Any
+    ) -> Any:
+        """Called by grpc."""
+        handler = continuation(handler_call_details)
+        return None if handler is None else wrap_handler(handler, self._unary, self._stream)
+
+    def _unary(self, behavior: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def run(request: Any, servicer_context: Any) -> Any:
+            with self._open(servicer_context):
+                try:
+                    return behavior(request, servicer_context)
+                except (ContextError, Rejected) as error:
+                    self._abort(servicer_context, error)
+
+        return run
+
+    def _stream(self, behavior: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def run(request: Any, servicer_context: Any) -> Iterator[Any]:
+            ctx = self._open(servicer_context)
+            # The handler's steps run in a contextvars.Context of their own: a scope held across
+            # a yield would show in grpc's thread.
+            variables = contextvars.copy_context()
+            variables.run(_current.set, ctx)
+            try:
+                responses = iter(variables.run(behavior, request, servicer_context))
+                try:
+                    while True:
+                        try:
+                            response = variables.run(next, responses)
+                        except StopIteration:
+                            return
+                        yield response
+                finally:
+                    close = getattr(responses, "close", None)
+                    if close is not None:
+                        variables.run(close)
+            except (ContextError, Rejected) as error:
+                self._abort(servicer_context, error)
+            finally:
+                ctx._leave()
+
+        return run
+
+    def _open(self, servicer_context: Any) -> context.Context:
+        ctx = open_context(servicer_context, self._root, self._max_timeout)
+        if servicer_context.add_callback(lambda: ctx.cancel("RPC ended")) is False:
+            ctx.cancel("RPC ended")  # over before it began
+        return ctx
+
+    def _abort(self, servicer_context: Any, error: ContextError | Rejected) -> None:
+        code, details, trailers = status_of(error, self._root)
+        if trailers:
+            servicer_context.set_trailing_metadata((*own_trailers(servicer_context), *trailers))
+        servicer_context.abort(code, details)
+
+
+def own_trailers(servicer_context: Any) -> tuple[Any, ...]:
+    """The trailers that the handler has set so far; some of grpc's classes cannot tell."""
+    tell = getattr(servicer_context, "trailing_metadata", None)
+    return tuple((tell and tell()) or ())
+
+
+def wrap_handler(
+    handler: Any,
+    unary: Callable[[Any], Any],
+    stream: Callable[[Any], Any],
+) -> Any:
+    """``handler`` with its behaviour, whichever of the four kinds it is, wrapped."""
+    kinds = {
+        (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler, unary),
+        (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler, stream),
+        (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler, unary),
+        (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler, stream),
+    }
+    name, make, wrap = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
+    return make(
+        wrap(getattr(handler, name)),
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def context_channel(channel: Any) -> Any:
+    """A `grpc.Channel` whose calls honour the context that is current where they are made.
+
+    A wrapper rather than an interceptor: a blocking call that goes through interceptors cannot
+    be cancelled from outside.
+
+    Each call takes the smaller of its own ``timeout`` and the context's remaining time, carries
+    the trace identity, and is cancelled when the context ends.
+
+    Args:
+        channel: The `grpc.Channel` to call through; closing the result closes it.
+
+    Raises:
+        Cancelled: (from calls) The context was cancelled, before or during the call.
+        DeadlineExceeded: (from calls) Its deadline passed.
+    """
+    return _ContextChannel(channel)
+
+
+def call_options(
+    ctx: context.Context, timeout: float | None, metadata: Iterable[tuple[str, Any]] | None
+) -> tuple[float | None, list[tuple[str, Any]] | None]:
+    """Timeout and metadata of an outgoing call under ``ctx``; raises when it has ended."""
+    ctx.check()
+    left = ctx.remaining()
+    if left is not None and (timeout is None or left < timeout):
+        timeout = left
+    headers = propagate.outgoing_headers(ctx, timeouts={})
+    if not headers:
+        return timeout, None if metadata is None else list(metadata)
+    given = list(metadata or ())
+    names = {str(name).lower() for name, _ in given}
+    return timeout, given + [item for item in headers.items() if item[0] not in names]
+
+
+def context_error(ctx: context.Context, code: Any) -> ContextError | None:
+    """The context's error when a call that ended with ``code`` ended because of it."""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        left = ctx.remaining()
+        if left is not None and left < _TICK:
+            if not ctx.done:
+                ctx._ring()
+            return ctx.err()
+    elif code is grpc.StatusCode.CANCELLED and ctx.done:
+        return ctx.err()
+    return None
+
+
+class _ContextChannel(grpc.Channel):  # type: ignore[misc]  # a class without types
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:
+        self._channel.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Any) -> None:
+        self._channel.unsubscribe(callback)
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return _UnaryCall(self._channel.unary_unary(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return _UnaryCall(self._channel.stream_unary(*args, **kwargs))
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return _StreamCall(self._channel.unary_stream(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return _StreamCall(self._channel.stream_stream(*args, **kwargs))
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class _UnaryCall:
+    """Multi-callable with one response."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, Any]] | None = None,
+        **options: Any,
+    ) -> Any:
+        return self.with_call(request, timeout, metadata, **options)[0]
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, Any]] | None = None,
+        **options: Any,
+    ) -> tuple[Any, Any]:
+        ctx = context.current()
+        timeout, metadata = call_options(ctx, timeout, metadata)
+        if ctx is context.background():
+            # Nothing can end it: the blocking call is the cheaper one.
+            response, call = self._inner.with_call(request, timeout, metadata, **options)
+            return response, call
+        call = self._inner.future(request, timeout, metadata, **options)
+        stop = ctx._watch(call.cancel)  # the deadline is in grpc's hands already
+        try:
+            return call.result(), call
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            mine = context_error(ctx, call.code())
+            if mine is None:
+                raise
+            raise mine from error
+        except BaseException:
+            call.cancel()  # interrupted while waiting
+            raise
+        finally:
+            stop()
+
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, Any]] | None = None,
+        **options: Any,
+    ) -> Any:
+        ctx = context.current()
+        timeout, metadata = call_options(ctx, timeout, metadata)
+        call = self._inner.future(request, timeout, metadata, **options)
+        stop = ctx._watch(call.cancel)
+        call.add_done_callback(lambda _: stop())
+        return call
+
+
+class _StreamCall:
+    """Multi-callable with a stream of responses."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, Any]] | None = None,
+        **options: Any,
+    ) -> Any:
+        ctx = context.current()
+        timeout, metadata = call_options(ctx, timeout, metadata)
+        call = self._inner(request, timeout, metadata, **options)
+        stop = ctx._watch(call.cancel)
+        if not call.add_callback(stop):
+            stop()
+        return _Responses(call, ctx)
+
+
+class _Responses:
+    """A streaming call whose iteration raises the context's error when that ended it."""
+
+    def __init__(self, call: Any, ctx: context.Context) -> None:
+        self._call = call
+        self._ctx = ctx
+
+    def __iter__(self) -> _Responses:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._call)
+        except grpc.RpcError as error:
+            mine = context_error(self._ctx, self._call.code())
+            if mine is None:
+                raise
+            raise mine from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)

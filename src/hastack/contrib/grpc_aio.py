@@ -1,0 +1,223 @@
+"""Contexts over gRPC, for asyncio: server and client interceptors.
+
+The same as `hastack.contrib.grpc` for `grpc.aio`: a handler is one ``async with`` scope, so that
+the end of its context cancels it; a call takes the remaining time, is cancelled with its context
+and raises the context's error.
+
+Example:
+    >>> from hastack.contrib import grpc_aio
+    >>> len(grpc_aio.client_interceptors())
+    4
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any, final
+
+from hastack import context
+from hastack._core._errors import ContextError, Rejected
+from hastack._core._extras import require
+from hastack._core._validate import optional_seconds
+
+from .grpc import (
+    ServerContext as _ThreadServerContext,
+)
+from .grpc import (
+    call_options,
+    context_error,
+    open_context,
+    own_trailers,
+    status_of,
+    wrap_handler,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from hastack._core._validate import Seconds
+
+# grpc ships no types; whether stubs are installed must not matter here.
+aio: Any = require("grpc.aio", extra="grpc")
+
+__all__ = ("ServerContext", "client_interceptors")
+
+
+@final
+class ServerContext(aio.ServerInterceptor):  # type: ignore[misc]  # a class without types
+    """Server interceptor for `grpc.aio.server`.
+
+    Handlers that are plain functions run on the server's threads, as always, and get what
+    `hastack.contrib.grpc.ServerContext` gives.
+
+    Args:
+        root: Parent of every RPC's context, usually the service's root context; the background
+            by default.
+        max_timeout: Upper bound in seconds for the callers' deadlines, and the deadline of calls
+            without one; ``None`` for no bound.
+
+    Raises:
+        InvalidArgument: ``max_timeout`` is not above zero.
+    """
+
+    def __init__(
+        self, *, root: context.Context | None = None, max_timeout: Seconds | None = None
+    ) -> None:
+        self._root = root
+        self._max_timeout = optional_seconds("max_timeout", max_timeout)
+        self._threads = _ThreadServerContext(root=root, max_timeout=max_timeout)
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """Called by grpc."""
+        handler = await continuation(handler_call_details)
+        return None if handler is None else wrap_handler(handler, self._unary, self._stream)
+
+    def _unary(self, behavior: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        if not inspect.iscoroutinefunction(behavior):
+            return self._threads._unary(behavior)
+
+        async def run(request: Any, servicer_context: Any) -> Any:
+            try:
+                async with self._open(servicer_context):
+                    return await behavior(request, servicer_context)
+            except (ContextError, Rejected) as error:
+                await self._abort(servicer_context, error)
+
+        return run
+
+    def _stream(self, behavior: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        if inspect.isasyncgenfunction(behavior):
+            # Written out here instead of being handed on as a generator: a scope held across a
+            # yield would be cancelled while grpc's own code runs.
+            async def serve(request: Any, servicer_context: Any) -> None:
+                responses = behavior(request, servicer_context)
+                try:
+                    async for response in responses:
+                        await servicer_context.write(response)
+                finally:
+                    await responses.aclose()
+
+            return self._unary(serve)
+        if inspect.iscoroutinefunction(behavior):
+            return self._unary(behavior)
+        return self._threads._stream(behavior)
+
+    def _open(self, servicer_context: Any) -> context.Context:
+        ctx = open_context(servicer_context, self._root, self._max_timeout)
+        servicer_context.add_done_callback(lambda _: ctx.cancel("RPC ended"))
+        return ctx
+
+    async def _abort(self, servicer_context: Any, error: ContextError | Rejected) -> None:
+        code, details, trailers = status_of(error, self._root)
+        await servicer_context.abort(code, details, (*own_trailers(servicer_context), *trailers))
+
+
+def client_interceptors() -> list[Any]:
+    """Interceptors for a `grpc.aio` channel, one for each kind of call.
+
+    Each call takes the smaller of its own ``timeout`` and the current context's remaining time,
+    carries the trace identity, and is cancelled when the context ends.
+
+    Raises:
+        Cancelled: (from calls) The context was cancelled, before or during the call.
+        DeadlineExceeded: (from calls) Its deadline passed.
+    """
+    return [_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream()]
+
+
+async def _start(
+    continuation: Callable[[Any, Any], Awaitable[Any]], details: Any, request: Any
+) -> tuple[Any, context.Context]:
+    """The call, begun under the current context and tied to it."""
+    ctx = context.current()
+    timeout, metadata = call_options(ctx, details.timeout, details.metadata)
+    details = aio.ClientCallDetails(
+        details.method,
+        timeout,
+        None if metadata is None else aio.Metadata(*metadata),
+        details.credentials,
+        details.wait_for_ready,
+    )
+    call = await continuation(details, request)
+    loop = asyncio.get_running_loop()
+
+    def cancel() -> None:
+        try:
+            loop.call_soon_threadsafe(call.cancel)
+        except RuntimeError:
+            pass  # the loop is closed, and the call with it
+
+    stop = ctx._watch(cancel)  # the deadline is in grpc's hands already
+    call.add_done_callback(lambda _: stop())
+    return call, ctx
+
+
+async def _unary(
+    continuation: Callable[[Any, Any], Awaitable[Any]], details: Any, request: Any
+) -> Any:
+    call, ctx = await _start(continuation, details, request)
+    try:
+        await call
+    except (aio.AioRpcError, asyncio.CancelledError) as error:
+        mine = await _own_error(call, ctx)
+        if mine is None:
+            raise
+        raise mine from error
+    return call
+
+
+async def _stream(
+    continuation: Callable[[Any, Any], Awaitable[Any]], details: Any, request: Any
+) -> AsyncIterator[Any]:
+    call, ctx = await _start(continuation, details, request)
+
+    async def responses() -> AsyncIterator[Any]:
+        try:
+            async for response in call:
+                yield response
+        except (aio.AioRpcError, asyncio.CancelledError) as error:
+            mine = await _own_error(call, ctx)
+            if mine is None:
+                raise
+            raise mine from error
+
+    return responses()
+
+
+async def _own_error(call: Any, ctx: context.Context) -> ContextError | None:
+    """The context's error if it ended the call; ``None`` when this task is being cancelled."""
+    task = asyncio.current_task()
+    if (task is not None and task.cancelling()) or not call.done():
+        return None
+    return context_error(ctx, await call.code())
+
+
+class _UnaryUnary(aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # a class without types
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        return await _unary(continuation, client_call_details, request)
+
+
+class _StreamUnary(aio.StreamUnaryClientInterceptor):  # type: ignore[misc]  # a class without types
+    async def intercept_stream_unary(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        return await _unary(continuation, client_call_details, request_iterator)
+
+
+class _UnaryStream(aio.UnaryStreamClientInterceptor):  # type: ignore[misc]  # a class without types
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        return await _stream(continuation, client_call_details, request)
+
+
+class _StreamStream(aio.StreamStreamClientInterceptor):  # type: ignore[misc]  # a class without types
+    async def intercept_stream_stream(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        return await _stream(continuation, client_call_details, request_iterator)

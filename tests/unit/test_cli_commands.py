@@ -1,0 +1,252 @@
+"""The ``hastack`` command: what it prints and how it exits."""
+
+import json
+import sys
+
+import attrs
+import pytest
+
+pytest.importorskip("click")
+pytest.importorskip("rich")
+
+from click.testing import CliRunner
+
+from hastack import cli, config
+from hastack.cli import _machine
+from hastack.cli._app import _COMMANDS, app
+
+
+@attrs.frozen(kw_only=True)
+class Shop:
+    """A shop."""
+
+    password: config.Secret = config.Secret("")  # noqa: RUF009  # immutable
+    note: str | None = None
+    hastack: config.Config = attrs.field(factory=config.Config)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    for name in list(__import__("os").environ):
+        if name.startswith("HASTACK_"):
+            monkeypatch.delenv(name)
+    return lambda *args, **kw: CliRunner().invoke(app, [str(a) for a in args], **kw)
+
+
+@pytest.fixture
+def shop(monkeypatch):
+    module = type(sys)("shop_settings")
+    module.Shop, module.number = Shop, 5
+    monkeypatch.setitem(sys.modules, "shop_settings", module)
+    return "shop_settings:Shop"
+
+
+def test_help_lists_every_command_and_loads_none(run):
+    for module, _, _ in _COMMANDS.values():
+        sys.modules.pop(f"hastack.cli.{module}", None)
+    result = run("--help")
+    assert result.exit_code == 0
+    for name, (module, _, summary) in _COMMANDS.items():
+        assert name in result.output
+        assert summary.split()[0] in result.output
+        assert f"hastack.cli.{module}" not in sys.modules
+    assert run("-h").output == result.output
+
+
+def test_version(run):
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.output.startswith("hastack ")
+
+
+def test_unknown_command(run):
+    result = run("nonsense")
+    assert result.exit_code == 2
+    assert "No such command" in result.output
+
+
+def test_check_finds_nothing(run, tmp_path):
+    path = tmp_path / "ok.toml"
+    path.write_text("[health]\nfailures = 3\n")
+    result = run("config", "check", path, env={"HASTACK_NONSENSE": "1"})
+    assert (result.exit_code, result.output) == (0, f"{path}: no mistakes\n")
+    assert json.loads(run("config", "check", path, "--format", "json").output) == []
+
+
+def test_check_prints_every_mistake_with_its_place(run, tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text("[health]\nfailures = 0\nfailuers = 1\n[ratelimit.x]\n")
+    result = run("config", "check", path, "--env", env={"HASTACK_HEALTH__CACHE_TTL": "x"})
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4
+    guess = f"{path}:3: health.failuers: unknown key; did you mean 'failures'?"
+    assert any(line.startswith(guess) for line in lines)
+    assert f"{path}:2: health.failures: 0 is out of range (accepted: >= 1)" in lines
+    assert any(line.startswith(f"{path}:4: ratelimit.x.rate: is required") for line in lines)
+    assert any(
+        line.startswith("HASTACK_HEALTH__CACHE_TTL: health.cache_ttl: 'x' is not") for line in lines
+    )
+    assert result.stderr == "4 mistakes\n"
+    found = json.loads(run("config", "check", path, "--format", "json").output)
+    assert [m["path"] for m in found] == ["ratelimit.x.rate", "health.failuers", "health.failures"]
+    assert set(found[0]) == {"path", "problem", "accepted", "source"}
+
+
+def test_check_wants_something_to_check(run, tmp_path):
+    assert run("config", "check").exit_code == 2
+    assert run("config", "check", tmp_path / "missing.toml").exit_code == 1
+    assert run("config", "check", "--env", "--env-prefix", "X").exit_code == 2
+
+
+def test_show_masks_and_names_sources(run, shop, tmp_path):
+    path = tmp_path / "shop.toml"
+    path.write_text('password = "hunter2"\n[hastack.health]\nfailures = 3\n')
+    env = {"SHOP_HASTACK__HEALTH__CACHE_TTL": "2s"}
+    args = ("config", "show", path, "--into", shop, "--env-prefix", "SHOP_")
+    result = run(*args, env=env)
+    assert result.exit_code == 0
+    assert "hunter2" not in result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["password", "=", '"***"', "#", f"{path}:1"] in lines
+    assert ["note", "=", "none", "#", "default"] in lines
+    assert ["hastack.health.failures", "=", "3", "#", f"{path}:3"] in lines
+    assert ["hastack.health.cache_ttl", "=", "2.0", "#", "SHOP_HASTACK__HEALTH__CACHE_TTL"] in lines
+    rows = json.loads(run(*args, "--format", "json", env=env).output)
+    assert {"path": "password", "value": "***", "source": f"{path}:1"} in rows
+
+
+def test_show_of_something_wrong(run):
+    result = run("config", "show", env={"HASTACK_NONSENSE": "1"})
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "HASTACK_NONSENSE: nonsense: unknown key" in result.stderr
+    assert "1 mistake\n" in result.stderr
+    assert run("config", "show", "--no-env", env={"HASTACK_NONSENSE": "1"}).exit_code == 0
+
+
+def test_schema(run, shop):
+    found = json.loads(run("config", "schema").output)
+    assert found["title"] == "Config"
+    assert json.loads(run("config", "schema", "--into", shop).output)["title"] == "Shop"
+
+
+@pytest.mark.parametrize(
+    "into", ["nonsense", "no_such_module:X", "shop_settings:Nothing", "shop_settings:number", ":x"]
+)
+def test_bad_settings_classes(run, shop, into):
+    result = run("config", "schema", "--into", into)
+    assert result.exit_code == 2
+    assert "--into" in result.output
+
+
+def test_doctor(run):
+    result = run("doctor")
+    assert result.exit_code == 0
+    for word in (
+        "versions",
+        "extras",
+        "acceleration",
+        "clocks",
+        "event loop",
+        "open files",
+        "quota",
+    ):
+        assert word in result.output
+    found = json.loads(run("doctor", "--json").output)
+    assert found["versions"]["attrs"]
+    assert found["extras"]["cli"]["missing"] == []
+    assert found["extras"]["cli"]["install"] is None
+    assert found["clocks"]["monotonic"]["smallest_step"] > 0.0
+    assert found["cpus"]["machine"] >= 1
+
+
+def test_doctor_says_how_to_get_what_is_missing(run, monkeypatch):
+    monkeypatch.setattr(_machine, "_declared", lambda: {"web": ("nosuchpackage>=1", "click>=999")})
+    found = _machine.extras()["web"]
+    assert found["packages"]["nosuchpackage"] is None
+    assert found["missing"][0] == "nosuchpackage"
+    assert found["missing"][1].endswith("(needs click>=999)")
+    assert found["install"] == "pip install 'hastack[web]'"
+    assert "pip install 'hastack[web]'" in " ".join(run("doctor").output.split())
+
+
+def test_extras_come_from_the_metadata(monkeypatch):
+    lines = ["attrs>=23.2", 'click>=8.1; extra == "cli"', "rich>=13.7 ; extra == 'cli'",
+             'hastack[cli,web]; extra == "all"']  # fmt: skip
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: lines)
+    assert _machine._declared() == {"cli": ("click>=8.1", "rich>=13.7")}
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: None)
+    assert _machine._declared() == _machine._EXTRAS
+
+    def missing(name):
+        raise __import__("importlib.metadata").metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.requires", missing)
+    assert _machine._declared() == _machine._EXTRAS
+
+
+def test_the_extras_written_here_are_those_of_the_project():
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    declared = {k: tuple(v) for k, v in project["optional-dependencies"].items() if k != "all"}
+    assert declared == _machine._EXTRAS
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({}, None),
+        ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5),
+        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/cpu.max": "50000 100000"}, 0.5),
+        ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/cpu.max": "max 100000"}, None),
+        (
+            {
+                "/proc/self/cgroup": "0::/a/b\n",
+                "/sys/fs/cgroup/a/b/cpu.max": "400000 100000",
+                "/sys/fs/cgroup/a/cpu.max": "200000 100000",
+            },
+            2.0,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "5:memory:/m\n4:cpu,cpuacct:/docker/x\n",
+                "/sys/fs/cgroup/cpu/docker/x/cpu.cfs_quota_us": "25000\n",
+                "/sys/fs/cgroup/cpu/docker/x/cpu.cfs_period_us": "100000\n",
+                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            0.25,
+        ),
+    ],
+)
+def test_the_cpu_quota_of_the_cgroup(files, quota):
+    assert _machine.cpu_quota(files.get) == quota
+
+
+def test_a_clock_that_stands_still_does_not_hold_the_doctor():
+    assert _machine._smallest_step(lambda: 5.0, samples=2) == 0.0
+
+
+def test_missing_cli_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "click", None)
+    monkeypatch.delitem(sys.modules, "hastack.cli._app")
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "hastack: click is not installed. Install it with: pip install 'hastack[cli]'\n"
+    )
+
+
+def test_missing_extra_of_one_command(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.delitem(sys.modules, "hastack.cli._doctor", raising=False)
+    monkeypatch.setattr(sys, "argv", ["hastack", "doctor"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    assert "pip install 'hastack[cli]'" in capsys.readouterr().err
