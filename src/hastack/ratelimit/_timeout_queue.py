@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from typing import TYPE_CHECKING, final
 
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._delivery import Delivery, enter
 
 if TYPE_CHECKING:
-    from hastack._core._cancel import Context
+    from hastack._core._cancel import Context as Scope
 
 _TICK = 0.001  # seconds; how early a loop may ring
 
@@ -28,15 +29,16 @@ class DeadlineQueue:
     as many again as were open when they were last sorted out.
     """
 
-    __slots__ = ("armed", "bound", "loop", "scopes")
+    __slots__ = ("armed", "bound", "loop", "scopes", "variables")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self.loop = loop
         self.scopes: deque[Delivery] = deque()
         self.bound = 64
         self.armed = False
+        self.variables = Context()  # a timer would keep those of the call that sets it
 
-    def enter(self, ctx: Context) -> DeadlineQueue:
+    def enter(self, ctx: Scope) -> DeadlineQueue:
         """Open ``ctx`` as a scope of the running task, as ``async with ctx`` does.
 
         Returns:
@@ -72,7 +74,9 @@ class DeadlineQueue:
         assert self.loop is not None
         assert first.ctx._deadline is not None
         self.armed = True
-        self.loop.call_later(first.ctx._deadline - SYSTEM_CLOCK.monotonic(), self.ring)
+        self.loop.call_later(
+            first.ctx._deadline - SYSTEM_CLOCK.monotonic(), self.ring, context=self.variables
+        )
 
     def ring(self) -> None:
         """Serve every deadline that has passed, and wait for the next."""
