@@ -23,6 +23,7 @@ from hastack.ratelimit._gradient import (
     GradientController,
     GradientRules,
 )
+from hastack.ratelimit._step_rule import StepCore
 
 SERVICE = 0.05  # seconds
 SERVERS = 20
@@ -50,7 +51,6 @@ class Seen:
 
     good: list[float] = field(default_factory=list)  # when
     latencies: list[float] = field(default_factory=list)
-    late: list[float] = field(default_factory=list)  # latencies after the change
     limits: list[tuple[float, float]] = field(default_factory=list)
     offered: dict[int, int] = field(default_factory=dict)  # per 0.1 s, without drops
     refused: int = 0
@@ -98,6 +98,54 @@ class Call:
         self.started = started
         self.work = work
         self.done = False
+
+
+class FixedWindow(Unlimited):
+    """So many calls in each whole second, set to the capacity that was planned for."""
+
+    def __init__(self) -> None:
+        self.second = -1
+        self.left = 0
+
+    def admit(self, now):
+        if int(now) != self.second:
+            self.second, self.left = int(now), int(CAPACITY)
+        self.left -= 1
+        return self.left >= 0
+
+    def level(self, now):
+        return CAPACITY
+
+
+class StaticBucket(Unlimited):
+    """A token bucket with the planned capacity and a burst of a tenth of a second."""
+
+    def __init__(self) -> None:
+        self.rate = CAPACITY
+        self.tokens = self.burst = CAPACITY / 10
+        self.last = 0.0
+
+    def admit(self, now):
+        self.tokens = min(self.burst, self.tokens + (now - self.last) * self.rate)
+        self.last = now
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
+
+    def level(self, now):
+        return self.rate
+
+
+class Steps(StaticBucket):
+    """`StepRule`: the same bucket, its rate driven by the last 30 s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = StepCore(CAPACITY, max_p95=4 * SERVICE, min_success=0.95, now=0.0)
+
+    def done(self, now, latency, outcome):
+        self.rate = self.core.observe(now, latency, outcome != SUCCESS)
 
 
 def simulate(trace: Trace, limiter: Unlimited, seed: int = 1) -> Seen:
@@ -279,30 +327,52 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
+def mean_level(seen: Seen, start: float, end: float) -> float:
+    levels = [level for at, level in seen.limits if start <= at < end]
+    return sum(levels) / len(levels) if levels else 0.0
+
+
 def report(trace: Trace, name: str, seen: Seen) -> None:
     warm = 5.0
     share = rate_between(seen.good, warm, trace.length) / oracle(trace, seen, warm, trace.length)
     settle = settle_time(trace, seen)
     levels = [level for at, level in seen.limits if at >= warm]
+    settled = "-" if trace.change is None else "never" if settle is None else f"{settle:.1f}"
     print(
         f"| {trace.name} | {name} | {share:.1%} | {percentile(seen.latencies, 0.5) * 1e3:.0f} "
-        f"| {percentile(seen.latencies, 0.99) * 1e3:.0f} | {seen.timeouts} "
-        f"| {'-' if settle is None else f'{settle:.1f}'} "
-        f"| {min(levels):.0f} / {sum(levels) / len(levels):.0f} / {max(levels):.0f} |"
+        f"| {percentile(seen.latencies, 0.99) * 1e3:.0f} | {seen.timeouts} | {settled} "
+        f"| {min(levels):.0f} / {sum(levels) / len(levels):.0f} / {max(levels):.0f} |",
+        flush=True,
     )
+    if trace.length > 600:
+        first, last = mean_level(seen, 30.0, 330.0), mean_level(seen, 1500.0, 1800.0)
+        print(f"  drift of the level, minutes 25-30 against 0.5-5.5: {last / first - 1:+.1%}")
+    if trace.name.startswith("blip") and max(levels) > 0:
+        before = mean_level(seen, trace.change - 10, trace.change)
+        after = mean_level(seen, trace.change + 1, trace.change + 6)
+        print(f"  mean level 1-6 s after the blip against 10 s before: {after / before - 1:+.1%}")
 
 
-LIMITERS = {"none": Unlimited, "AdaptiveLimit": Adaptive}
+LIMITERS = {
+    "none": Unlimited,
+    "fixed window": FixedWindow,
+    "static bucket": StaticBucket,
+    "StepRule": Steps,
+    "AdaptiveLimit": Adaptive,
+}
 
 
 def main(wanted: list[str]) -> None:
+    unloaded = percentile([random.Random(i).expovariate(1 / SERVICE) for i in range(10_000)], 0.99)
+    print(f"{SERVERS} servers x {SERVICE * 1e3:.0f} ms (exponential): {CAPACITY:.0f} calls/s;")
+    print(f"P99 of a call that never queues: {unloaded * 1e3:.0f} ms; timeout {TIMEOUT:.0f} s.\n")
     print("| trace | limiter | goodput/oracle | P50 ms | P99 ms | timeouts | settle s | level |")
     print("|---|---|---:|---:|---:|---:|---:|---|")
     for trace in traces():
         if wanted and not any(word in trace.name for word in wanted):
             continue
         for name, limiter in LIMITERS.items():
-            if trace.length > 600 and name != "AdaptiveLimit":
+            if trace.length > 600 and name not in {"AdaptiveLimit", "StepRule"}:
                 continue
             report(trace, name, simulate(trace, limiter()))
 

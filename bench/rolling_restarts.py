@@ -94,9 +94,7 @@ class Rig:
         self.exit_codes: Counter[int] = Counter()
 
     def configure(self) -> Path:
-        servers = "\n".join(
-            f"        server 127.0.0.1:{each} max_fails=0;" for each in self.active
-        )
+        servers = "\n".join(f"        server 127.0.0.1:{each} max_fails=0;" for each in self.active)
         user = "user root;" if os.geteuid() == 0 else ""
         text = CONFIG.format(home=self.home, servers=servers, port=self.port, user=user)
         path = self.home / "nginx.conf"
@@ -111,8 +109,12 @@ class Rig:
         assert NGINX is not None
         arguments = [NGINX, "-p", str(self.home), "-c", str(self.configure())]
         arguments += ["-e", str(self.home / "error.log")]
-        self.nginx = subprocess.Popen(arguments)
+        self.nginx = self.run(arguments)
         await self.until(lambda: get(self.port, "/"), "nginx to answer")
+
+    @staticmethod
+    def run(arguments: list[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(arguments)
 
     def spawn(self, port: int) -> None:
         self.processes[port] = subprocess.Popen(
@@ -213,7 +215,7 @@ class Load:
             self.failed[str(status)] += 1
 
 
-async def roll(kind: str, restarts: int, rps: float, limit: float, show=lambda text: None) -> dict:
+async def roll(kind: str, restarts: int, rps: float, limit: float, show=str) -> dict:
     """Roll ``restarts`` times under ``rps``; what happened, as data."""
     rig = Rig(kind)
     begin = time.monotonic()

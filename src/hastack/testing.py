@@ -19,6 +19,7 @@ import heapq
 import itertools
 import selectors
 import threading
+import weakref
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, final
 
@@ -51,10 +52,11 @@ class ManualClock:
     waits in `wait` or `sleep`; an event loop made by `run` waits when no task and no file
     descriptor is ready. No test needs to sleep.
 
-    When every thread of the process waits on this clock, the jump is immediate and exact.
-    Otherwise somebody may be about to do something, and gets a few real milliseconds (50 while
-    ``run_in_executor`` or `asyncio.to_thread` work is under way) before time moves on. Give
-    a larger ``autojump`` to threads that work longer than that between two waits.
+    When every thread waits on this clock, the jump is immediate and exact. Otherwise somebody
+    may be about to do something, and gets a few real milliseconds (50 while ``run_in_executor``
+    or `asyncio.to_thread` work is under way) before time moves on. Threads that are older than
+    the clock count from their first wait on it. Give a larger ``autojump`` to threads that work
+    for longer than that between two waits.
 
     Args:
         start: First reading, in seconds.
@@ -72,6 +74,9 @@ class ManualClock:
         self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
         self._order = itertools.count()
         self._waiting: dict[int, float] = {}  # token -> end of that wait
+        # Threads that were there before and have not used this clock since.
+        self._bystanders = weakref.WeakSet(threading.enumerate())
+        self._bystanders.discard(threading.current_thread())
         self._workers = 0  # executor calls under way in loops of this clock
 
     def monotonic(self) -> float:
@@ -140,6 +145,7 @@ class ManualClock:
         polling. ``patience`` is a lower bound for the real time given to others.
         """
         token = next(self._order)
+        self._bystanders.discard(threading.current_thread())
         with self._lock:
             self._waiting[token] = end
         try:
@@ -148,6 +154,8 @@ class ManualClock:
             while not ready() and self._now < end:
                 if self._now != before:
                     waited, before = 0.0, self._now
+                    if poll(0.0):  # a timer that ran in the jump may have woken this loop
+                        return
                 grace = inf if self._autojump is None else self._grace(patience)
                 if waited < grace:
                     pause = min(_STRANGER, grace - waited)
@@ -163,10 +171,10 @@ class ManualClock:
     def _grace(self, patience: float) -> float:
         """Real seconds for others before time may move."""
         grace = max(self._autojump or 0.0, patience)
-        others = threading.active_count() - len(self._waiting)
-        if others > 0 and any(t.name == "hastack-timers" for t in threading.enumerate()):
-            others -= 1
-        if others > 0:
+        threads = {t for t in threading.enumerate() if t.name != "hastack-timers"}
+        if not self._workers:
+            threads.difference_update(self._bystanders)
+        if len(threads) > len(self._waiting):
             grace = max(grace, _WORKER if self._workers else _STRANGER)
         return grace
 

@@ -23,7 +23,7 @@ def replace(path, text):
     """As a careful writer does it."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_text(text)
-    os.replace(fresh, path)
+    fresh.replace(path)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_config_map(tmp_path, changes):
         watched.subscribe(lambda old, new: changes.put(new.health.failures))
         assert watched.current.health.failures == 1
         (tmp_path / "..data_tmp").symlink_to("..2024_2")
-        os.replace(tmp_path / "..data_tmp", tmp_path / "..data")
+        (tmp_path / "..data_tmp").replace(tmp_path / "..data")
         assert changes.get(timeout=10) == 2
 
 

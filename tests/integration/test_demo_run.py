@@ -4,10 +4,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,14 +22,26 @@ ENVIRONMENT = {
 }
 
 
-def start(*arguments):
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
+@contextmanager
+def command(*arguments):
+    with subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def run(*arguments):
+    """The command to its end: exit status, standard output and standard error."""
+    with command(*arguments) as process:
+        out, err = process.communicate(timeout=45)
+    return process.returncode, out, err
 
 
 def children(process):
@@ -61,12 +75,11 @@ def ended(pids):
 
 
 def test_two_strategies_end_to_end(tmp_path):
-    done = start(
-        *("--duration", "3", "--strategy", "unprotected", "--strategy", "hastack"),
-        *("--out", str(tmp_path / "new"), "--json", "--seed", "5"),
+    status, out, err = run(
+        *("--duration", 3, "--strategy", "unprotected", "--strategy", "hastack"),
+        *("--out", tmp_path / "new", "--json", "--seed", 5),
     )
-    out, err = done.communicate(timeout=40)
-    assert done.returncode == 0, err
+    assert status == 0, err
     printed = json.loads(out)
     assert printed == json.loads((tmp_path / "new" / "demo.json").read_text())
     assert [each["name"] for each in printed["strategies"]] == ["unprotected", "hastack"]
@@ -113,12 +126,11 @@ def test_a_log_is_replayed_and_people_get_a_table(tmp_path):
             for second in (0, 1, 1, 1, 2, 9)
         )
     )
-    done = start(
-        *("--trace", str(log), "--duration", "2", "--rate", "100", "--strategy", "unprotected"),
-        *("--out", str(tmp_path)),
+    status, out, err = run(
+        *("--trace", log, "--duration", 2, "--rate", 100, "--strategy", "unprotected"),
+        *("--out", tmp_path),
     )
-    out, err = done.communicate(timeout=30)
-    assert done.returncode == 0, err
+    assert status == 0, err
     assert "goodput" in out
     assert "Unprotected" in out
     found = json.loads((tmp_path / "demo.json").read_text())
@@ -136,14 +148,11 @@ def test_a_log_is_replayed_and_people_get_a_table(tmp_path):
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_no_child_outlives_the_command(sign, tmp_path):
-    process = start("--strategy", "unprotected", "--out", str(tmp_path))
-    try:
+    with command("--strategy", "unprotected", "--out", tmp_path) as process:
         pids = wait_for(lambda: len(found := children(process)) == 3 and found)
         time.sleep(0.5)  # into the load
         process.send_signal(sign)
         _, err = process.communicate(timeout=10)
-    finally:
-        process.kill()
     wait_for(lambda: ended(pids), 5.0)
     assert "Traceback" not in err
     if sign == signal.SIGINT:
@@ -153,14 +162,11 @@ def test_no_child_outlives_the_command(sign, tmp_path):
 
 
 def test_a_service_that_dies_under_load_ends_the_command_in_one_line(tmp_path):
-    process = start("--strategy", "unprotected", "--out", str(tmp_path))
-    try:
+    with command("--strategy", "unprotected", "--out", tmp_path) as process:
         pids = wait_for(lambda: len(found := children(process)) == 3 and found)
         time.sleep(1.0)
         os.kill(sorted(pids)[1], signal.SIGKILL)  # after the dependency, before the load
         _, err = process.communicate(timeout=10)
-    finally:
-        process.kill()
     assert process.returncode == 1
     assert "service (unprotected) ended early" in err
     assert "Traceback" not in err
@@ -168,45 +174,42 @@ def test_a_service_that_dies_under_load_ends_the_command_in_one_line(tmp_path):
 
 
 def test_serve_keeps_the_service_up_until_ctrl_c(tmp_path):
-    process = start("--strategy", "hastack", "--duration", "2", "--serve", "--out", str(tmp_path))
-    try:
+    arguments = ("--strategy", "hastack", "--duration", 2, "--serve", "--out", tmp_path)
+    with command(*arguments) as process:
+        assert process.stdout is not None
         base = None
         for line in process.stdout:
             found = re.search(r"(http://127\.0\.0\.1:\d+)/order until Ctrl-C", line)
             if found:
                 base = found.group(1)
                 break
-        assert base is not None, process.stderr.read()
-        with urllib.request.urlopen(f"{base}/order", timeout=5) as answer:
-            assert answer.status == 200
-        with urllib.request.urlopen(f"{base}/healthz", timeout=5) as answer:
-            assert answer.status == 200
-        with urllib.request.urlopen(f"{base}/readyz?verbose", timeout=5) as answer:
-            ready = answer.read().decode()
-        assert "dependency" in ready
-        assert "breaker" in ready
-        with urllib.request.urlopen(f"{base}/metrics", timeout=5) as answer:
-            metrics = answer.read().decode()
-        assert 'hastack_lifecycle_phase{phase="serving"' in metrics or "serving" in metrics
+        assert base is not None
+        assert get(f"{base}/order") == "ordered\n"
+        assert "pass" in get(f"{base}/healthz")
+        ready = get(f"{base}/readyz?verbose")
+        assert "dependency: ok" in ready
+        assert "breaker: " in ready
+        assert 'hastack_lifecycle_phase{phase="serving"} 1' in get(f"{base}/metrics")
         pids = children(process)
-        assert len(pids) == 3
+        assert len(pids) == 2, "the load has ended"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10)
-    finally:
-        process.kill()
     assert process.returncode == 0
     assert "Traceback" not in err
     wait_for(lambda: ended(pids), 5.0)
 
 
-def test_a_service_that_cannot_start_is_said_in_one_line(tmp_path):
-    import socket
+def get(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        assert answer.status == 200
+        return answer.read().decode()
 
+
+def test_a_service_that_cannot_start_is_said_without_a_traceback(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = start("--strategy", "unprotected", "--port", str(port), "--out", str(tmp_path))
-        _, err = done.communicate(timeout=20)
-    assert done.returncode == 1
+        status, _, err = run("--strategy", "unprotected", "--port", port, "--out", tmp_path)
+    assert status == 1
     assert "service (unprotected) ended early" in err
     assert "in use" in err
     assert "Traceback" not in err

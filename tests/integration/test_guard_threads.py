@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 
 from hastack import context
 from hastack.errors import DeadlineExceeded, RateLimited
+from hastack.ratelimit import _retry
 from hastack.ratelimit._compose import compose
 from hastack.ratelimit._fallback import Fallback
 from hastack.ratelimit._guard import Admission
@@ -263,6 +265,29 @@ def test_after_a_fork():
         stop.set()
         for thread in threads:
             thread.join(10.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_budget_that_is_being_spent_during_a_fork():
+    budget = RetryBudget(min_per_second=100.0)
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold():
+        with _retry._lock:
+            held.set()
+            let_go.wait(20.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(5.0)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(5)  # ends a child that hangs
+        os._exit(0 if budget.try_spend() else 1)
+    _, status = os.waitpid(pid, 0)
+    let_go.set()
+    thread.join()
+    assert status == 0
 
 
 async def _async_side():

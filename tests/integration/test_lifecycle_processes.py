@@ -166,9 +166,10 @@ class TestUvicorn:
             assert "db down" in out, err
 
     def test_a_port_that_is_taken_unwinds(self):
-        with socket.create_server(("127.0.0.1", 0)) as taken, Child(
-            WEB, taken.getsockname()[1], 0.0, 1.0
-        ) as child:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as taken,
+            Child(WEB, taken.getsockname()[1], 0.0, 1.0) as child,
+        ):
             status, out, err = child.end()
             assert status == 1
             assert out.splitlines() == ["db up", "lifespan over", "db down"]

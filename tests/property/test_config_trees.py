@@ -153,7 +153,7 @@ def test_as_many_mistakes_as_were_made(case):
 @settings(max_examples=100)
 @given(case=mistaken())
 def test_each_mistake_in_a_file_has_its_line(file, case):
-    tree, paths = case
+    tree, _ = case
     tree = {
         k: {f: v for f, v in t.items() if v is not None} if isinstance(t, dict) else t
         for k, t in tree.items()

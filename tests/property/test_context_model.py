@@ -159,8 +159,11 @@ class Tree(RuleBasedStateMachine):
             assert cause is None
             node.ctx.check()
             return
-        kind, why, _ = node.end
-        if kind == "cancel":
+        kind, why, when = node.end
+        if any(n.deadline == when for n in self.lineage(node)):
+            # Both at the same reading of the clock: either answer is true.
+            assert isinstance(error, (Cancelled, DeadlineExceeded))
+        elif kind == "cancel":
             assert isinstance(error, Cancelled)
             assert cause is why
         elif kind == EXIT:

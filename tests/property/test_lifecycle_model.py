@@ -176,9 +176,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def the_root_is_cancelled_once_and_before_the_end(self):
         if hasattr(self, "report"):
-            assert self.cancels == int(
-                bool({Phase.STOPPING, Phase.STOPPED} & set(self.phases))
-            )
+            assert self.cancels == int(bool({Phase.STOPPING, Phase.STOPPED} & set(self.phases)))
 
     def teardown(self):
         if not hasattr(self, "report"):

@@ -125,6 +125,21 @@ class TestAlone:
         assert clock.wait(event, 10.0) is True
         assert clock.monotonic() == 2.0
 
+    def test_older_threads_do_not_count_until_they_wait(self):
+        release = threading.Event()
+        bystander = threading.Thread(target=release.wait, args=(10.0,))
+        bystander.start()
+        try:
+            clock = ManualClock(0.0)
+            assert clock._grace(0.0) > 0.0  # nobody waits yet
+            with_one_waiting = []
+            clock.call_at(1.0, lambda: with_one_waiting.append(clock._grace(0.0)))
+            clock.sleep(2.0)
+            assert with_one_waiting == [0.0]
+        finally:
+            release.set()
+            bystander.join()
+
     def test_wait_for_something_set_already(self):
         clock = ManualClock(0.0)
         event = threading.Event()

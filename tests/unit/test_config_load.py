@@ -300,6 +300,23 @@ def test_required_private_converted_and_hidden_fields():
     ]
 
 
+@attrs.frozen(kw_only=True)
+class Demanding:
+    inner: Inner
+    anything: Any
+    even: int = config.setting(2, minimum=0, validator=attrs.validators.in_([0, 2, 4]))
+
+
+def test_required_tables_and_values_of_any_kind():
+    assert mistakes(into=Demanding) == [
+        ("inner", "is required and missing", None, None),
+        ("anything", "is required and missing", None, None),
+    ]
+    given = {"inner": {}, "anything": 1}
+    for wrong, problem in ((-2, "-2 is out of range"), (3, "'even' must be in [0, 2, 4] (got 3)")):
+        assert mistakes(into=Demanding, override=given | {"even": wrong})[0][1] == problem
+
+
 def test_a_misspelt_required_key_is_one_mistake():
     [(where, problem, _, _)] = mistakes(into=Plain, override={"requierd": 1})
     assert (where, problem) == ("requierd", "unknown key; did you mean 'required'?")

@@ -106,7 +106,9 @@ def test_leaves():
 
 def test_two_classes_of_one_name():
     inner = attrs.make_class("Leaf", {"other": attrs.field(default=1, type=int)})
-    both = attrs.make_class("Both", {"a": attrs.field(type=Leaf), "b": attrs.field(type=inner)})
+    both = attrs.make_class(
+        "Both", {k: attrs.field(type=t) for k, t in zip("abc", (Leaf, inner, Leaf), strict=True)}
+    )
     assert set(config.schema(both)["$defs"]) == {"Leaf", "Leaf_"}
 
 

@@ -33,7 +33,7 @@ class Judged:
 
 def test_it_shows_nothing():
     secret = config.Secret(WORD)
-    shown = [repr(secret), str(secret), f"{secret}", f"{secret:>10}", "{}".format(secret), repr([secret]),
+    shown = [repr(secret), str(secret), f"{secret}", f"{secret:>10}", format(secret), repr([secret]),
              repr(Login(password=secret)), str({"k": secret}), json.dumps(plain(Login(password=secret)))]  # fmt: skip
     assert not any(WORD in text for text in shown)
     assert f"{secret:>5}" == "  ***"
@@ -127,6 +127,31 @@ def test_both_in_one_layer_is_a_mistake(tmp_path):
     with pytest.raises(ConfigError) as caught:
         config.load(into=Login, env=None, override=given)
     assert "given twice: also as password_file" in str(caught.value)
+
+
+@attrs.frozen(kw_only=True)
+class Logins:
+    all: tuple[Login, ...] = ()
+    one: Login | None = None
+    key: str = "default"
+    key_file: str = "default"
+
+
+def test_both_inside_of_a_list():
+    both = {"password": WORD, "password_file": "/nowhere"}
+    with pytest.raises(ConfigError) as caught:
+        config.load(into=Logins, env=None, override={"all": [both]})
+    assert [m.path for m in caught.value.exceptions] == ["all[0].password"]
+    assert WORD not in everything_in(caught.value)
+
+
+def test_only_secrets_come_from_files():
+    found = config.explain(into=Logins, env=None, override={"key_file": "x"})
+    assert {s.path: (s.value, s.source) for s in found if s.path != "all"} == {
+        "one": (None, "default"),
+        "key": ("default", "default"),
+        "key_file": ("x", "override"),
+    }
 
 
 def test_bad_files(tmp_path):

@@ -130,7 +130,9 @@ class TestHealth:
             "lifespan.startup.complete",
             "lifespan.shutdown.complete",
         ]
-        socket = call(app, {"type": "websocket", "path": "/"}, Client({"type": "websocket.connect"}))
+        socket = call(
+            app, {"type": "websocket", "path": "/"}, Client({"type": "websocket.connect"})
+        )
         assert socket.sent == [{"type": "websocket.close", "code": 1000}]
 
 
@@ -179,7 +181,9 @@ class TestGuards:
     def test_after_the_start_of_a_response_the_error_passes(self):
         client = None
         with pytest.raises(errors.RateLimited):
-            client = call(GuardMiddleware(failing(errors.RateLimited("api"), after=[START])), http())
+            client = call(
+                GuardMiddleware(failing(errors.RateLimited("api"), after=[START])), http()
+            )
         assert client is None
 
     def test_a_message_before_the_response_is_no_start(self):
@@ -189,7 +193,8 @@ class TestGuards:
 
     def test_streaming_passes_unchanged(self):
         chunks = [START] + [
-            {"type": "http.response.body", "body": b"x", "more_body": more} for more in (True, False)
+            {"type": "http.response.body", "body": b"x", "more_body": more}
+            for more in (True, False)
         ]
 
         async def app(scope, receive, send):
@@ -212,14 +217,18 @@ class TestGuards:
             async def main(wrap=wrap):
                 nonlocal client
                 client = Client()
-                await wrap(app)({"type": kind, "path": "/", "headers": []}, client.receive, client.send)
+                await wrap(app)(
+                    {"type": kind, "path": "/", "headers": []}, client.receive, client.send
+                )
 
             with pytest.raises(errors.RateLimited):
                 asyncio.run(main())
             assert seen.pop() == (client.receive, client.send)
 
     def test_head(self):
-        assert call(GuardMiddleware(failing(errors.RateLimited("a"))), http(method="HEAD")).body == b""
+        assert (
+            call(GuardMiddleware(failing(errors.RateLimited("a"))), http(method="HEAD")).body == b""
+        )
 
 
 class TestContext:

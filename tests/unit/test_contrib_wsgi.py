@@ -14,7 +14,13 @@ from hastack.health import Health
 
 
 def call(app, path="/", *, method="GET", **more):
-    environ = {"PATH_INFO": path, "REQUEST_METHOD": method, "QUERY_STRING": "", "SCRIPT_NAME": "", **more}
+    environ = {
+        "PATH_INFO": path,
+        "REQUEST_METHOD": method,
+        "QUERY_STRING": "",
+        "SCRIPT_NAME": "",
+        **more,
+    }
     setup_testing_defaults(environ)
     started = []
 

@@ -553,3 +553,33 @@ def test_manual_clock_is_read_once_each_side():
     assert one.reads == 5
     clock = ManualClock()
     assert compose(Trace(clock=clock), Trace(clock=clock, waits=True))(lambda: 1)() == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_clock_is_read_anew_after_a_wait(is_async):
+    clock = ManualClock()
+    seen = []
+
+    class Reader(Trace):
+        def _admit(self, now, args, kwargs):
+            seen.append(now)
+
+        def _admit_waiting(self, args, kwargs):
+            clock.advance(5.0)
+
+        async def _admit_waiting_async(self, args, kwargs):
+            clock.advance(5.0)
+
+    def reader(*, waits=False):
+        return Reader(clock=clock, waits=waits, settles=False)
+
+    guard = compose(reader(), reader(), reader(waits=True), reader())
+
+    async def work():
+        pass
+
+    if is_async:
+        asyncio.run(guard(work)())
+    else:
+        guard(lambda: None)()
+    assert seen == [1000.0, 1000.0, 1005.0]

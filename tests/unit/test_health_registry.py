@@ -277,9 +277,7 @@ class TestLiveness:
         clock.advance(2.0)
         assert health.liveness()
         clock.advance(1.0)
-        assert health.liveness().failing == (
-            "worker: no sign of life for 3.00 s (limit 2 s)",
-        )
+        assert health.liveness().failing == ("worker: no sign of life for 3.00 s (limit 2 s)",)
         beat.beat()
         assert health.liveness()
         clock.advance(3.0)

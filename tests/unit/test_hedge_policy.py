@@ -182,6 +182,52 @@ def test_caller_cancelled_twice_still_waits_for_the_losers(clock):
     assert ended == [1, 1]
 
 
+def test_caller_cancelled_while_the_loser_ends(clock):
+    async def main():
+        naps = [99.0, 0.5]
+
+        async def stubborn():
+            try:
+                await asyncio.sleep(naps.pop(0))
+            except asyncio.CancelledError:
+                await asyncio.sleep(1.0)
+                raise
+
+        task = asyncio.create_task(Hedge(1.0)(stubborn)())
+        await asyncio.sleep(2.0)  # there is a winner, and the loser is still at it
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    clock.run(no_tasks_left(main()))
+    assert clock.monotonic() == 1002.5
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_deadline_before_the_hedge_is_due(clock, is_async):
+    async def main():
+        with context.timeout(2.0):
+            await Hedge(5.0)(asyncio.sleep)(9.0)
+
+    with pytest.raises(DeadlineExceeded):
+        if is_async:
+            clock.run(no_tasks_left(main()))
+        else:
+            with context.timeout(2.0):
+                Hedge(5.0)(context.sleep)(9.0)
+    assert clock.monotonic() == 1002.0
+
+
+def test_nothing_stays_behind_in_the_context(clock):
+    async def main():
+        with context.with_cancel() as ctx:
+            await Hedge(1.0)(asyncio.sleep)(0.5)
+            Hedge(1.0)(lambda: None)()
+            assert ctx._live is None
+
+    clock.run(main())
+
+
 def test_attempt_that_cancels_itself(clock):
     with pytest.raises(asyncio.CancelledError):
         race(clock, Hedge(1.0), Script(clock, (0.0, asyncio.CancelledError())))

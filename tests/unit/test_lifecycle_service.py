@@ -414,8 +414,7 @@ class TestFailures:
 
         async def main():
             task = asyncio.create_task(life.run_async())
-            while life.phase is not Phase.SERVING:
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(TestLiving.until, lambda: life.phase is Phase.SERVING)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -429,11 +428,9 @@ class TestFailures:
 
         async def main():
             task = asyncio.create_task(life.run_async())
-            while life.phase is not Phase.SERVING:
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(TestLiving.until, lambda: life.phase is Phase.SERVING)
             task.cancel()
-            while life.phase is not Phase.LAME_DUCK:
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(TestLiving.until, lambda: life.phase is Phase.LAME_DUCK)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

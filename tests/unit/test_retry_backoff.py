@@ -89,6 +89,13 @@ def test_budget_forgets_slot_by_slot():
     assert budget.left(1000.0) == 0.0
 
 
+def test_budget_keeps_no_more_than_its_window():
+    budget = window()
+    for second in range(100):
+        budget.count_call(float(second))
+        assert len(budget._cells) <= SLOTS
+
+
 def test_budget_with_a_clock_that_goes_back():
     budget = window()
     budget.count_call(50.0)

@@ -92,6 +92,20 @@ def test_coroutine_function_is_cancelled(clock):
     assert cancelled == [1002.0]
 
 
+def test_nothing_rings_after_the_call(clock):
+    async def main():
+        await Timeout(2.0)(asyncio.sleep)(1.0)
+        await asyncio.sleep(10.0)
+        assert asyncio.current_task().cancelling() == 0
+        with context.with_cancel() as ctx:
+            await Timeout(2.0)(asyncio.sleep)(1.0)
+            ctx.cancel()
+            await asyncio.sleep(1.0)
+            assert ctx._live is None
+
+    clock.run(main())
+
+
 def test_cancel_from_outside_stays_a_cancel(clock):
     async def main():
         task = asyncio.create_task(Timeout(2.0)(asyncio.sleep)(10.0))

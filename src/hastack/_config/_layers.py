@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, final, runtime_checkable
 
 import attrs
 
@@ -72,7 +72,7 @@ class Merged:
         self.values: Tree = {}
         self.mistakes: list[ConfigMistake] = []
         self.broken = False
-        self._origins: dict[Path, tuple[int, str]] = {}
+        self._marks: dict[Path, _Mark] = {}
         self._rank = 0
 
     def add(self, name: str, snapshot: Snapshot) -> None:
@@ -82,45 +82,56 @@ class Merged:
         self.broken = self.broken or bool(snapshot.mistakes)
         _lay(self.values, snapshot.values, (), self, snapshot, name)
 
-    def mark(self, path: Path, origin: str, *, keep: bool = False) -> None:
-        """Note that the value at ``path`` comes from the layer being added."""
-        if not (keep and path in self._origins):
-            self._origins[path] = (self._rank, origin)
+    def mark(self, path: Path, origin: str, *, table: bool = False) -> None:
+        """Note that the value at ``path`` comes from the layer being added.
+
+        A table is where it was first opened: that is where a missing key is looked for.
+        """
+        if not (table and path in self._marks):
+            self._marks[path] = _Mark(self._rank, origin, table)
 
     def forget(self, path: Path) -> None:
         """Drop what is known of everything below ``path``: it was replaced whole."""
-        for known in [p for p in self._origins if p[: len(path)] == path]:
-            del self._origins[known]
+        for known in [p for p in self._marks if p[: len(path)] == path]:
+            del self._marks[known]
 
     def origin(self, path: Path) -> str | None:
         """Where the value at ``path``, or the nearest table around it, comes from."""
-        while path:
-            if path in self._origins:
-                return self._origins[path][1]
-            path = path[:-1]
-        return None
+        mark = self._nearest(path)
+        return mark.origin if mark else None
 
-    def source_of(self, path: Path) -> str | None:
-        """Where exactly this value was given, or ``None`` when it is a default."""
-        file = (*path[:-1], f"{path[-1]}_file") if path else ()
-        candidates = [p for p in (path, file) if p in self._origins]
-        if candidates:
-            return max((self._origins[p] for p in candidates), key=lambda found: found[0])[1]
-        # Inside a settings object that was given as a whole.
-        tree: Any = self.values
-        for depth, part in enumerate(path):
-            if not isinstance(tree, Mapping) or part not in tree:
-                return None
-            tree = tree[part]
-            if not isinstance(tree, Mapping):
-                return self.origin(path[: depth + 1])
-        return None
+    def _nearest(self, path: Path) -> _Mark | None:
+        while path and path not in self._marks:
+            path = path[:-1]
+        return self._marks.get(path)
+
+    def source_of(self, path: Path, *, secret: bool) -> str | None:
+        """Where exactly this value was given, or ``None`` when it is a default.
+
+        Args:
+            path: Path of a single value.
+            secret: Whether it may have come through its ``*_file`` key.
+        """
+        keys = [path, (*path[:-1], f"{path[-1]}_file")] if secret else [path]
+        marks = [self._marks[key] for key in keys if key in self._marks]
+        if marks:
+            return max(marks, key=lambda mark: mark.rank).origin
+        above = (self._marks.get(path[:depth]) for depth in range(len(path) - 1, 0, -1))
+        nearest = next((mark for mark in above if mark is not None), None)
+        # Inside a settings object that was given as a whole, not beside keys of a table.
+        return nearest.origin if nearest is not None and not nearest.table else None
 
     def rank(self, path: Path) -> int:
         """Which layer the value at ``path`` comes from; a higher one wins."""
-        while path and path not in self._origins:
-            path = path[:-1]
-        return self._origins.get(path, (0, ""))[0]
+        mark = self._nearest(path)
+        return mark.rank if mark else 0
+
+
+@final
+class _Mark(NamedTuple):
+    rank: int
+    origin: str
+    table: bool
 
 
 def _lay(
@@ -140,8 +151,7 @@ def _lay(
             merged.forget(path)
             below[key] = {}
         if isinstance(value, Mapping):
-            # A table is where it was first opened: that is where a missing key is looked for.
-            merged.mark(path, _origin_in(snapshot, path, name), keep=True)
+            merged.mark(path, _origin_in(snapshot, path, name), table=True)
             _lay(below[key], value, path, merged, snapshot, name)
             continue
         merged.mark(path, _origin_in(snapshot, path, name))

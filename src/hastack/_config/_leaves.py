@@ -181,8 +181,6 @@ def register_type(kind: type[T], parse: Callable[[Any], T], *, accepted: str) ->
             return value
         try:
             return parse(value)
-        except UnfitError:
-            raise
         except Exception as error:
             raise UnfitError(f"{_what(value)} does not fit", accepted) from error
 

@@ -15,11 +15,12 @@ Path: TypeAlias = tuple[str | int, ...]
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^,\]}#\r\n]*")
-_STRINGS = (
-    re.compile(r'"""(?:\\.|[^\\])*?"""(?:"{0,2})', re.DOTALL),
-    re.compile(r"'''.*?'''(?:'{0,2})", re.DOTALL),
-    re.compile(r'"(?:\\.|[^"\\])*"'),
-    re.compile(r"'[^']*'"),
+_STRING = re.compile(
+    r"""
+    \"{3} (?:\\.|[^\\])*? \"{3} "{0,2} | '{3} .*? '{3} '{0,2}  # several lines
+    | " (?:\\.|[^"\\])* " | ' [^']* '
+    """,
+    re.DOTALL | re.VERBOSE,
 )
 
 
@@ -104,12 +105,10 @@ class _Scan:
         return next(iter(tomllib.loads(f"{quoted} = 1")))
 
     def string(self) -> str:
-        for pattern in _STRINGS:
-            match = pattern.match(self.text, self.at)
-            if match is not None:
-                self.at = match.end()
-                return match[0]
-        raise AssertionError("tomllib accepts only these strings")
+        match = _STRING.match(self.text, self.at)
+        assert match is not None
+        self.at = match.end()
+        return match[0]
 
     def pair(self, table: Path) -> None:
         self.blank()

@@ -145,6 +145,7 @@ class Context:
         self._deadline = at
         self._expiry: Context | None = None  # whose deadline it is; None for its own
         if parent is not None:
+            self._end = parent._end
             above = parent._deadline
             if above is not None and (at is None or above <= at):
                 self._deadline = above

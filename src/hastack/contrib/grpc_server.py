@@ -40,9 +40,7 @@ class GrpcServer:
         depends_on: Components that must be up before the first call.
     """
 
-    def __init__(
-        self, server: Any, *, name: str = "grpc", depends_on: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, server: Any, *, name: str = "grpc", depends_on: Iterable[str] = ()) -> None:
         self.name = _validate.text("name", name)
         self.depends_on = tuple(depends_on)
         self._server = server
@@ -65,9 +63,7 @@ class GrpcServer:
 class AioGrpcServer:
     """A ``grpc.aio.Server`` as a component; see `GrpcServer` for the arguments."""
 
-    def __init__(
-        self, server: Any, *, name: str = "grpc", depends_on: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, server: Any, *, name: str = "grpc", depends_on: Iterable[str] = ()) -> None:
         self.name = _validate.text("name", name)
         self.depends_on = tuple(depends_on)
         self._server = server

@@ -58,6 +58,8 @@ class _Connection:
     incoming: bytes = b""
     outgoing: bytes = b""
     events: int = 0
+    unread: bool = False  # it may have sent more than was read
+    lingering: bool = False  # replied to; what it still sends is dropped
 
 
 @attrs.define(eq=False)
@@ -110,7 +112,7 @@ class HealthServer:
         metrics: bool = True,
         max_connections: int = 64,
         timeout: Seconds = 5.0,
-        switch_interval: Seconds | None = 0.001,
+        switch_interval: Seconds | None = 0.0005,
     ) -> None:
         _validate.integer("port", port, minimum=0)
         if port > 65535:
@@ -346,6 +348,9 @@ class _Serving:
         self._receive(connection)
 
     def _receive(self, connection: _Connection) -> None:
+        if connection.lingering:
+            self._discard(connection)
+            return
         try:
             # MSG_DONTWAIT rather than setblocking(): each system call gives the interpreter
             # away, and it takes a switch interval to get it back from a busy thread.
@@ -361,8 +366,10 @@ class _Serving:
         connection.incoming += data
         if b"\r\n\r\n" in connection.incoming:
             reply = self._server._answer(connection)
+            connection.unread = not connection.incoming.startswith((b"GET ", b"HEAD "))
         elif len(connection.incoming) >= _MAX_HEAD:
             reply = _wire(_TOO_LARGE, "GET")
+            connection.unread = True
         else:
             self._await(connection, selectors.EVENT_READ)
             return
@@ -383,7 +390,31 @@ class _Serving:
         connection.outgoing = connection.outgoing[sent:]
         if connection.outgoing:
             self._await(connection, selectors.EVENT_WRITE)
+        elif connection.unread:
+            self._linger(connection)
         else:
+            self._close(connection)
+
+    def _linger(self, connection: _Connection) -> None:
+        """Wait for the client to close first."""
+        # Closing on unread data would reset the connection, and with it destroy the response
+        # (RFC 9112, section 9.6).
+        connection.lingering = True
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(connection)
+            return
+        self._await(connection, selectors.EVENT_READ)
+
+    def _discard(self, connection: _Connection) -> None:
+        try:
+            more = connection.sock.recv(65536, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""
+        if not more:
             self._close(connection)
 
     def _await(self, connection: _Connection, events: int) -> None:

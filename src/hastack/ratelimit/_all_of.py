@@ -57,6 +57,9 @@ class _Ask:
     def __rsub__(self, other: float) -> float:
         return other - 1.0
 
+    def __neg__(self) -> _Ask:
+        return self  # "give this back", which is all that `_AllCore.charge` does
+
     def __gt__(self, other: float) -> bool:
         return False
 

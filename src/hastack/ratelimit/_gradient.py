@@ -29,10 +29,22 @@ IGNORED: Final = 3
 
 DIP_DEPTH: Final = 0.8
 """A dip goes to this share of the estimated knee."""
-
-
+BAD: Final = 1.15
+"""A period is bad when its mean latency is above this multiple of what is aimed at."""
 PRECISION: Final = 0.12
 """Relative standard error of a mean latency that is good enough to act on."""
+MEMORY: Final = 2000
+"""Calls of which the baseline is the running mean; a significant change shortens it at once."""
+RECALL: Final = 10.0
+"""Seconds after a cut in which the limit before it may come back in one step."""
+STALE: Final = 60.0
+"""Seconds after which a period without enough calls starts over."""
+SETTLE: Final = 10.0
+"""Longest time in seconds for which outcomes are passed over after the limit moved."""
+
+STEADY: Final = 0
+DIP: Final = 1
+"""The limit is below the knee for a moment, to see the latency without queueing."""
 
 
 @final
@@ -59,11 +71,6 @@ class GradientRules:
         self.period: float = period
         self.min_samples: int = min_samples
         self.dip_every: float = dip_every
-
-
-STEADY: Final = 0
-DIP: Final = 1
-"""The limit is below the knee for a moment, to see the latency without queueing."""
 
 
 @final
@@ -93,6 +100,7 @@ class GradientController:
         self.before_inflight: float = 0.0
         self.before_latency: float = 0.0
         self.last_good: float = rules.initial
+        self.recall_until: float = now - RECALL
         self.began: float = now
         self.count: int = 0
         self.total: float = 0.0
@@ -111,7 +119,7 @@ class GradientController:
             inflight: Calls in flight when it ended, itself included.
         """
         if now < self.began:
-            if self.began - now > 60.0:
+            if self.began - now > 4.0 * SETTLE:
                 self._begin(now)  # the clock went backwards
             return self.limit  # calls from before the last change still drain
         if outcome == FAILURE:
@@ -121,13 +129,17 @@ class GradientController:
         elif outcome == SUCCESS:
             if self.baseline and latency > 10.0 * self.baseline:
                 latency = 10.0 * self.baseline  # one straggler must not speak for all
+            latency = max(latency, 1e-6)  # clocks have a grain
             self.count += 1
             self.total += latency
             self.squares += latency * latency
         if inflight >= self.limit:
             self.full += 1
-        if now - self.began >= self.rules.period and self._tells(now):
-            self._judge(now)
+        if now - self.began >= self.rules.period:
+            if self._tells(now):
+                self._judge(now)
+            elif now - self.began >= STALE:
+                self._begin(now)
         return self.limit
 
     def _tells(self, now: float) -> bool:
@@ -143,44 +155,57 @@ class GradientController:
     def _judge(self, now: float) -> None:
         rules = self.rules
         count = self.count
-        if not count:
-            self._worse(now, 0, now - self.began, 0.0)
-            return
-        latency = self.total / count
         length = now - self.began
-        throughput = count / length
-        inflight = throughput * latency
-        self.latency = latency
-        if not self.baseline:
-            self._learn(now, latency)
-        if self.phase == DIP:
-            # Still queueing down here: the baseline is too high, look again soon.
-            deceived = latency < 0.9 * self.baseline
-            self.next_dip = now + (1.0 if deceived else rules.dip_every)
-            if self.overloads * 20 <= count:
-                self._learn(now, latency)
-            self._set(self.goal, now, latency, STEADY)
+        if not count:
+            self._worse(now, 0, length, self.latency)
             return
-        self.throughput = throughput
-        knee = throughput * self.baseline
-        self.knee += (0.2 if self.knee else 1.0) * (knee - self.knee)
+        latency = self.latency = self.total / count
+        if not self.baseline:
+            self._learn(latency)
+        if self.phase == DIP:
+            self._end_dip(now, latency)
+            return
+        self.throughput = count / length
+        self.knee += (0.2 if self.knee else 1.0) * (self.throughput * self.baseline - self.knee)
         ratio = latency / self.baseline
         # A call that timed out tells only that it took longer; it must weigh like a slow one.
         ratio += 2.0 * rules.tolerance * self.overloads / (count + self.overloads)
-        if ratio > 1.15 * rules.tolerance:
+        if ratio > BAD * rules.tolerance:
             self._worse(now, count, length, latency)
             return
         self.bad = 0
+        if now < self.recall_until and self.goal < self.last_good and ratio < 1.2:
+            # No queue at all any more: that was a blip, go back at once.
+            self.recall_until = now  # only once; a cut soon after it counts for real
+            self._set(self.last_good, now, latency, STEADY)
+        else:
+            self._steer(now, latency, ratio)
+
+    def _end_dip(self, now: float, latency: float) -> None:
+        """Back to where the limit was, with a look at the latency without queueing."""
+        # Much lower than thought means still queueing down here: look again soon.
+        deceived = latency < 0.9 * self.baseline
+        self.next_dip = now + (1.0 if deceived else self.rules.dip_every)
+        # Much higher is no queue of ours; whatever it is, steady periods will deal with it.
+        ceiling = BAD * self.rules.tolerance * self.baseline
+        if latency < ceiling and self.overloads * 20 <= self.count:
+            self._learn(latency)
+        self._set(self.goal, now, latency, STEADY)
+
+    def _steer(self, now: float, latency: float, ratio: float) -> None:
+        """Nothing is wrong: move towards the latency that is aimed at, as far as it is used."""
+        rules = self.rules
+        inflight = self.throughput * latency
         if inflight < DIP_DEPTH * self.goal / rules.tolerance:
-            self._learn(now, latency)
+            self._learn(latency)
             self.next_dip = now + rules.dip_every
-        calls = count + self.failures + self.overloads
-        pressure = min(1.0, 5.0 * self.full / calls)
+        calls = self.count + self.failures + self.overloads
         if 3 * self.full >= calls and now >= self.next_dip:
             self._set(DIP_DEPTH * min(self.knee, self.goal), now, latency, DIP)
             return
         wanted = self.goal * rules.tolerance / ratio
         grows = wanted > self.goal
+        pressure = min(1.0, 5.0 * self.full / calls)
         if grows and (2.0 * inflight < self.goal or self.failures * 20 > calls):
             pressure = 0.0  # room that nobody uses, or answers that prove nothing
         if pressure < (0.1 if grows else 1.0):
@@ -190,7 +215,7 @@ class GradientController:
         self._set(self.goal + step * (wanted - self.goal), now, latency, STEADY)
 
     def _worse(self, now: float, count: int, length: float, latency: float) -> None:
-        """A period above tolerance: hold at first, then cut, then ask whether cutting helps."""
+        """A bad period: hold at first, then cut, then ask whether cutting helps."""
         self.bad += 1
         if self.bad == 1:
             self.bad_count, self.bad_length = count, length
@@ -201,9 +226,12 @@ class GradientController:
             # Twice the evidence: the throughput of both periods.
             count, length = count + self.bad_count, length + self.bad_length
             self.before_inflight, self.before_latency = inflight, latency
+            if now >= self.recall_until + RECALL:
+                self.last_good = self.goal
+                self.recall_until = now + RECALL
         elif count and not self.overloads and self._in_vain(inflight, latency):
             self.evidence = 0
-            self._learn(now, latency)
+            self._learn(latency)
             self.bad = 0
             self._set(max(self.goal, self.rules.tolerance * inflight), now, latency, STEADY)
             return
@@ -214,18 +242,20 @@ class GradientController:
         """Whether cutting has not brought the latency down, so that load was not the reason."""
         if self.bad >= 8:
             return True  # queues would be gone by now
-        lowered = log(self.before_inflight / inflight)
         surely = latency - self._spread(latency)
-        return lowered > 0.5 and log(self.before_latency / surely) < 0.6 * lowered
+        if surely <= 0.0 or self.before_inflight < 1.6 * inflight:
+            return False
+        lowered = log(self.before_inflight / inflight)
+        return log(self.before_latency / surely) < 0.6 * lowered
 
-    def _learn(self, now: float, latency: float) -> None:
+    def _learn(self, latency: float) -> None:
         """Move the baseline towards a latency that was seen below the knee."""
         spread = self._spread(latency)
         gap = latency - self.baseline
         significant = abs(gap) > 3.0 * spread and self.evidence > 0
         if significant:
             self.evidence = self.count
-        self.evidence = min(self.evidence + self.count, 1000)
+        self.evidence = min(self.evidence + self.count, MEMORY)
         self.baseline += gap * self.count / self.evidence
         self.baseline = min(self.baseline, self.rules.max_healthy_latency)
 
@@ -243,7 +273,7 @@ class GradientController:
         # Let those leave that came in under the other limit, and after a cut their queue as well.
         settle = 0.0 if limit == self.limit else latency if limit > self.limit else 1.5 * latency
         self.limit = limit
-        self._begin(now + min(settle, 2.0))
+        self._begin(now + min(settle, SETTLE))
 
     def _begin(self, at: float) -> None:
         self.began = at

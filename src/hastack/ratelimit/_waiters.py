@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Refuse = Callable[[Hashable, float, str, float | None], Exception]
 
 
+_SLACK = 1e-9  # see `_gcra`
+
+
 class WaitedOn(Protocol):
     """What a queue needs from a limiter. Called with the lock held."""
 
@@ -97,7 +100,8 @@ class _TaskWaiter(_Waiter):
         self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> bool:
-        if _running_loop() is self.loop:
+        # A ManualClock runs its timers while its loop is in select() and must hear of the wake.
+        if _running_loop() is self.loop and not hasattr(self.loop, "_hastack_clock"):
             self._resolve()
             return True
         try:
@@ -242,7 +246,7 @@ class WaitingRoom:
             ahead = 0.0 if queue is None else queue.cost
             slot = self._limiter.slot_in(key, ahead, cost, now)
             reason = ""
-            if timeout is not None and (slot > timeout or timeout <= 0.0):
+            if timeout is not None and (slot > timeout + _SLACK or timeout <= 0.0):
                 reason = "deadline" if timeout > 0.0 else "limited"
             elif (0 if queue is None else len(queue.waiters) - queue.gone) >= self._max_waiting:
                 reason = "queue full"

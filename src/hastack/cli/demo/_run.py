@@ -104,9 +104,9 @@ class Site:
         return cls(strategy, dependency, service, load, here["port"])
 
     async def stop(self) -> None:
-        """End all three."""
-        for each in (self.load, self.service, self.dependency):
-            await each.stop()
+        """End service and dependency."""
+        await self.service.stop()
+        await self.dependency.stop()
 
 
 @asynccontextmanager
@@ -130,7 +130,7 @@ async def experiment(
         port: For the last service; 0 takes a free one.
 
     Yields:
-        The last service with its dependency, still up until the end of the block.
+        The last service with its dependency, up until the end of the block.
 
     Raises:
         ChildFailed: A process did not start, or ended early.
@@ -147,6 +147,7 @@ async def experiment(
         )
         for site in sites:
             finished(await _measure(plan, site, watching))
+            await site.load.stop()
             if site is not sites[-1]:
                 await site.stop()
         yield sites[-1]

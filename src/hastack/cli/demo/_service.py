@@ -22,6 +22,8 @@ from ._children import run_child
 from ._strategies import by_name
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.requests import Request
@@ -94,35 +96,53 @@ class DependencyClient(asyncio.Protocol):
             raise DependencyError(word.decode())
 
 
-def make_app(guarded: Guarded, dependency: DependencyClient, health: Health) -> ASGIApp:
-    """The application: ``/order`` asks the dependency, behind the strategy's guards."""
+class Orders:
+    """The handler behind ``/order``, which asks the dependency.
 
-    async def order() -> str:
-        await dependency.call()
+    Guards are put on it when the load begins: some of them judge the time before it, too, and
+    a service that is up earlier must not be judged differently.
+
+    Args:
+        dependency: Where the work is done.
+    """
+
+    def __init__(self, dependency: DependencyClient) -> None:
+        self.dependency = dependency
+        self.breaker_state: Callable[[], str] = lambda: "closed"
+        self._handle: Callable[[], Awaitable[str]] = self._order
+
+    def protect(self, guarded: Guarded) -> None:
+        """Put a strategy's guards around the handler."""
+        self.breaker_state = guarded.state
+        self._handle = self._order if guarded.guard is None else guarded.guard(self._order)
+
+    async def _order(self) -> str:
+        await self.dependency.call()
         return "ordered\n"
 
-    guarded_order = order if guarded.guard is None else guarded.guard(order)
+    async def answer(self, request: Request) -> PlainTextResponse:
+        """Answer one request."""
+        return PlainTextResponse(await self._handle())
 
-    async def endpoint(request: Request) -> PlainTextResponse:
-        return PlainTextResponse(await guarded_order())
 
-    async def failed(request: Request, error: Exception) -> PlainTextResponse:
-        return PlainTextResponse(f"dependency: {error}\n", status_code=502)
+async def _failed(request: Request, error: Exception) -> PlainTextResponse:
+    return PlainTextResponse(f"dependency: {error}\n", status_code=502)
 
+
+def make_app(orders: Orders, life: Lifecycle) -> ASGIApp:
+    """The application with everything around it.
+
+    It is ready while the dependency is connected; an open breaker only degrades.
+    """
+    health = Health("demo", lifecycle=life)
+    health.add_check("dependency", lambda: orders.dependency.connected)
+    health.add_check("breaker", lambda: orders.breaker_state() == "closed", critical=False)
     app = Starlette(
-        routes=[Route("/order", endpoint)],
+        routes=[Route("/order", orders.answer)],
         middleware=[Middleware(GuardMiddleware)],
-        exception_handlers={DependencyError: failed},
+        exception_handlers={DependencyError: _failed},
     )
     return HealthMiddleware(app, health=health)
-
-
-def make_health(guarded: Guarded, dependency: DependencyClient, life: Lifecycle) -> Health:
-    """Ready while the dependency is connected; an open breaker only degrades."""
-    health = Health("demo", lifecycle=life)
-    health.add_check("dependency", lambda: dependency.connected)
-    health.add_check("breaker", lambda: guarded.state() == "closed", critical=False)
-    return health
 
 
 def watch(parent: Parent, plan: Plan, guarded: Guarded, start: float) -> None:
@@ -142,15 +162,15 @@ def watch(parent: Parent, plan: Plan, guarded: Guarded, start: float) -> None:
 
 async def _main(parent: Parent) -> None:
     plan = parent.plan
-    guarded = by_name(parent.spec["strategy"]).build(plan)
     _, client = await asyncio.get_running_loop().create_connection(
         DependencyClient, "127.0.0.1", parent.spec["dependency"]
     )
     # Nobody balances load here, so there is nobody to wait for: no lame duck.
     life = Lifecycle("demo", lame_duck=0.0, drain=0.5, stop=0.5)
     listener = socket.create_server(("127.0.0.1", parent.spec["port"]), backlog=2048)
+    orders = Orders(client)
     server = UvicornServer(
-        make_app(guarded, client, make_health(guarded, client, life)),
+        make_app(orders, life),
         lifecycle=life,
         sockets=[listener],
         lifespan="off",
@@ -162,6 +182,8 @@ async def _main(parent: Parent) -> None:
     async with life:
         parent.say(port=listener.getsockname()[1])
         start = (await parent.hear())["start"]
+        guarded = by_name(parent.spec["strategy"]).build(plan)
+        orders.protect(guarded)
         watching = threading.Thread(
             target=watch, args=(parent, plan, guarded, start), name="ticks", daemon=True
         )

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from hastack import ratelimit
+from hastack._core._clock import SYSTEM_CLOCK
 
 from ._plain_breaker import PlainBreaker
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from ._workload import Plan
@@ -70,6 +72,22 @@ def _baseline(plan: Plan, limiter: ratelimit.Guard, limit: Callable[[], float | 
     return Guarded(guard=guard, state=lambda: breaker.state, limit=limit)
 
 
+class _FastClock:
+    """A clock that runs ``factor`` times as fast; for guards whose times cannot be set."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+
+    def monotonic(self) -> float:
+        return SYSTEM_CLOCK.monotonic() * self._factor
+
+    def call_at(self, when: float, callback: Callable[[], None], /) -> Callable[[], None]:
+        return SYSTEM_CLOCK.call_at(when / self._factor, callback)
+
+    def wait(self, event: threading.Event, timeout: float | None = None, /) -> bool:
+        return SYSTEM_CLOCK.wait(event, None if timeout is None else timeout / self._factor)
+
+
 def _unprotected(plan: Plan) -> Guarded:
     return Guarded(guard=None, state=lambda: "closed", limit=lambda: None)
 
@@ -86,8 +104,37 @@ def _token_bucket(plan: Plan) -> Guarded:
     return _baseline(plan, limiter, lambda: plan.capacity)
 
 
+def _step_rule(plan: Plan) -> Guarded:
+    # The rule's times are fixed, so it gets a faster clock: in its seconds there are fewer
+    # requests per second, and latencies are longer.
+    factor = 1.0 / _time(plan, 1.0)
+    bucket = ratelimit.TokenBucket(
+        plan.capacity / factor,
+        burst=2.0 * plan.workers,
+        name="step-rule",
+        clock=_FastClock(factor),
+    )
+    rule = ratelimit.StepRule(bucket, max_p95=0.5 * plan.deadline * factor)
+    return _baseline(plan, rule, lambda: rule.rate * factor)
+
+
+def _hastack(plan: Plan) -> Guarded:
+    breaker = ratelimit.CircuitBreaker(
+        window=_time(plan, 10.0),
+        open_for=_time(plan, 5.0),
+        open_factor=1.0,  # as steady as the baselines'
+        half_open_calls=5,
+    )
+    limit = ratelimit.AdaptiveLimit()
+    return Guarded(
+        guard=ratelimit.compose(breaker, limit, ratelimit.Timeout(plan.deadline)),
+        state=lambda: breaker.state.value,
+        limit=lambda: float(limit.limit),
+    )
+
+
 _PLAIN = (
-    f"Plain breaker: open after {FAILURES} failures in a row for 0.5 s, one probe. "
+    f"Plain breaker: open after {FAILURES} failures in a row for half a second, one probe. "
     "Timeout at the client's deadline."
 )
 
@@ -112,6 +159,28 @@ STRATEGIES = (
         summary=f"Static rate at the nominal capacity, burst of two per worker. {_PLAIN}",
         unit="requests/s",
         build=_token_bucket,
+    ),
+    Strategy(
+        name="step-rule",
+        title="Step rule",
+        summary=(
+            "A bucket whose rate begins at the nominal capacity: two periods in a row with a P95 "
+            "above half the deadline or under 95 % success make it x 0.8, else x 1.1, at most "
+            f"150 %. {_PLAIN}"
+        ),
+        unit="requests/s",
+        build=_step_rule,
+    ),
+    Strategy(
+        name="hastack",
+        title="hastack",
+        summary=(
+            "Knows nothing of the capacity. CircuitBreaker: half of the calls of the last second "
+            "failed opens it for half a second, five probes. AdaptiveLimit with its defaults. "
+            "Timeout at the client's deadline."
+        ),
+        unit="calls in flight",
+        build=_hastack,
     ),
 )
 
