@@ -174,6 +174,14 @@ def test_every_type_from_the_environment():
     assert loaded == attrs.evolve(EXPECTED, anything="free")
     assert all(type(name) is str for name in (loaded.text, loaded.mixed, loaded.anything))
     assert config.load(into=Kinds, env={"K_ITEMS": ""}, env_prefix="K_").items == []
+    nested = config.load(into=Kinds, env={"K_ANYTHING__A__B": "1"}, env_prefix="K_").anything
+    assert nested == {"a": {"b": "1"}}
+    assert type(nested["a"]["b"]) is str
+
+
+def test_enum_members_are_members():
+    loaded = config.load(into=Kinds, env=None, override={"level": 2})
+    assert loaded.level is Level.HIGH
 
 
 def test_values_of_the_right_type_pass_as_they_are():
@@ -372,7 +380,7 @@ def test_whatever_a_class_raises_is_a_mistake():
 
 GUARDS = {
     "token": {"rate": "5/s"},
-    "leaky": {"kind": "leaky-bucket", "rate": 5, "max_wait": "none"},
+    "leaky": {"kind": "leaky-bucket", "rate": 5, "max_wait": "context"},
     "bulkhead": {"kind": "concurrency-limit", "limit": 3},
     "adaptive": {"kind": "adaptive-limit"},
     "db": {"kind": "circuit-breaker", "window": "10s", "slow_call": "1s"},
@@ -392,7 +400,7 @@ def test_guards_by_kind():
         "again": "RetryConfig",
         "quick": "TimeoutConfig",
     }
-    assert loaded["leaky"].max_wait is None
+    assert loaded["leaky"].max_wait == "context"
 
 
 @pytest.mark.parametrize(

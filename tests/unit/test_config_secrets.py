@@ -41,6 +41,13 @@ def test_it_shows_nothing():
     assert not hasattr(secret, "__dict__")
 
 
+def test_what_carries_it_shows_nothing():
+    found = config.Snapshot({"password": WORD}, {("password",): "store"})
+    watched = config.watch(into=Login, env={"L_PASSWORD": WORD}, env_prefix="L_")
+    shown = [repr(found), repr(watched), repr(watched._recipe), repr(watched._recipe.attempt())]
+    assert not any(WORD in text for text in shown)
+
+
 def test_it_compares_and_hashes():
     assert config.Secret("a") == config.Secret("a")
     assert config.Secret("a") != config.Secret("b")

@@ -31,8 +31,8 @@ class Snapshot:
         mistakes: What is wrong with the source itself.
     """
 
-    values: Mapping[str, Any]
-    origins: Mapping[Path, str] = attrs.field(factory=dict)
+    values: Mapping[str, Any] = attrs.field(repr=False)  # it may hold secrets
+    origins: Mapping[Path, str] = attrs.field(factory=dict, repr=False)
     mistakes: tuple[ConfigMistake, ...] = ()
 
 
