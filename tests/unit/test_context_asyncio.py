@@ -228,6 +228,38 @@ class TestNested:
 
         run(scenario)
 
+    def test_an_error_caught_in_between_leaves_the_outer_scope_its_delivery(self, run):
+        async def scenario():
+            steps = []
+            with pytest.raises(DeadlineExceeded):
+                async with context.timeout(2.0):
+                    try:
+                        async with context.timeout(1.0) as inner:
+                            try:
+                                await forever()
+                            except asyncio.CancelledError:
+                                inner.clock.advance(5.0)  # the loop is blocked meanwhile
+                                inner.check()
+                    except DeadlineExceeded:
+                        steps.append("caught")
+                    await forever()
+            assert steps == ["caught"]
+
+        run(scenario)
+
+    def test_the_error_of_the_body_is_not_replaced(self, run):
+        async def scenario():
+            mine = DeadlineExceeded("mine")
+            with pytest.raises(DeadlineExceeded) as info:
+                async with context.timeout(1.0):
+                    try:
+                        await forever()
+                    except asyncio.CancelledError:
+                        raise mine from None
+            assert info.value is mine
+
+        run(scenario)
+
     def test_cancel_both_separately(self, run):
         async def scenario():
             with pytest.raises(Cancelled, match="outer"):
@@ -570,6 +602,28 @@ class TestTaskGroup:
                 async with context.timeout(1.0), asyncio.TaskGroup() as group:
                     for _ in range(3):
                         group.create_task(child())
+
+        run(scenario)
+
+    def test_errors_of_children_become_one_error(self, run):
+        """The children raise their inherited end before the group gets to cancel them."""
+
+        async def scenario():
+            async def child():
+                await context.sleep_async(60.0)
+
+            async def group_of_three():
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(3):
+                        group.create_task(child())
+
+            with pytest.raises(DeadlineExceeded) as info:
+                async with context.timeout(1.0):
+                    try:
+                        await group_of_three()
+                    finally:
+                        await asyncio.sleep(0)
+            assert isinstance(info.value.__cause__, (BaseExceptionGroup, asyncio.CancelledError))
 
         run(scenario)
 
