@@ -15,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import socket
@@ -341,7 +342,9 @@ class _Serving:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:  # gone already, or out of descriptors: the backlog keeps the rest
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                time.sleep(0.05)  # nothing to be had now; asking on and on would only burn time
             return
         connection = _Connection(sock, time.monotonic() + self._server._timeout)
         self._connections[connection] = None
