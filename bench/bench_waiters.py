@@ -6,11 +6,11 @@ python bench/bench_waiters.py [cancellations]
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import sys
 import threading
 import time
-from itertools import pairwise
 
 from hastack.ratelimit import ConcurrencyLimit, TokenBucket
 from hastack.testing import ManualClock
@@ -34,7 +34,7 @@ def wakeups() -> None:
     start = time.perf_counter()
     clock.run(main())
     took = time.perf_counter() - start
-    inversions = sum(a > b for a, b in pairwise(served))
+    inversions = sum(a > b for a, b in itertools.pairwise(served))
     print(f"| {WAITERS:,} tasks, {CAPACITY} permits at once | |")
     print(f"| wake-ups (N - capacity = {WAITERS - CAPACITY:,}) | {bucket.stats().wakeups:,} |")
     print(f"| served out of order | {inversions} |")

@@ -341,14 +341,14 @@ def test_threads_and_tasks_in_one_queue():
         thread = threading.Thread(target=block)
         thread.start()
         lined_up.wait()
-        while bucket.stats().waiting < 2:  # noqa: ASYNC110  # a thread gets there
+        while bucket.stats().waiting < 2:  # a thread gets there
             await asyncio.sleep(0)
         last = asyncio.ensure_future(bucket.acquire_async())
         last.add_done_callback(lambda _: served.append("last"))
         clock.advance(0.1)
         await first
         clock.advance(0.1)
-        while thread.is_alive():  # noqa: ASYNC110
+        while thread.is_alive():
             await asyncio.sleep(0)
         clock.advance(0.1)
         await last
