@@ -83,8 +83,8 @@ class ThreadsBench:
 
 def cancellations(count: int) -> None:
     clock = ManualClock(start=0.0)
-    bucket = TokenBucket("1000/s", burst=10, clock=clock)
-    bulkhead = ConcurrencyLimit(10, max_waiting=10_000, clock=clock)
+    bucket = TokenBucket("1000/s", burst=10, max_waiting=count, clock=clock)
+    bulkhead = ConcurrencyLimit(10, max_waiting=count, clock=clock)
     seed = random.Random(7)
     cancelled = 0
 

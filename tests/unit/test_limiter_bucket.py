@@ -244,6 +244,17 @@ def test_warm_up_waits_are_exact():
     assert bucket.try_acquire("a", 1000)
 
 
+def test_update_during_warm_up_keeps_the_share():
+    bucket, clock = make("300/s", burst=1000, start="warm-up", warm_up=10.0)
+    clock.advance(4.0)
+    before = bucket.peek("a").level
+    assert before == pytest.approx(560.0)
+    bucket.update(rate="600/s", burst=500)
+    assert bucket.peek("a").level == pytest.approx(before / 2)
+    clock.advance(0.1)  # at 600/s times the 0.6 that the warm-up has reached
+    assert bucket.peek("a").level == pytest.approx(before / 2 + 36.2, abs=0.01)
+
+
 def test_update_keeps_the_share():
     bucket, clock = make(burst=10)
     bucket.try_acquire("a", 5)

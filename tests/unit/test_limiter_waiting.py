@@ -120,6 +120,22 @@ def test_cancelled_waiters_take_nothing_and_others_move_up():
     assert bucket.peek().retry_after == pytest.approx(0.1)
 
 
+def test_what_is_foretold_forgets_those_who_left():
+    bucket, clock = make(burst=1)
+
+    async def main():
+        tasks = await queue_up(bucket, 6, [], clock)
+        assert bucket.try_acquire().retry_after == pytest.approx(0.6)
+        tasks[2].cancel()
+        tasks[4].cancel()
+        await asyncio.sleep(0)
+        assert bucket.try_acquire().retry_after == pytest.approx(0.4)
+        await bucket.acquire_async(timeout=0.4)
+        assert clock.monotonic() == pytest.approx(0.4)
+
+    clock.run(main())
+
+
 def test_cancel_between_turn_and_waking_gives_the_permit_back():
     bucket, clock = make(burst=1)
     served = []
