@@ -105,13 +105,17 @@ class TestDeadline:
         assert context.timeout(0.0, parent=root).done
 
     @pytest.mark.parametrize(
-        "bad", [-1.0, -1, float("nan"), float("inf"), True, "1", timedelta(-1), 1e301 * 1e10]
+        "bad",
+        [-1.0, -1, float("nan"), float("inf"), True, "1", timedelta(-1), 10**400],
+        ids=lambda bad: str(bad)[:10],
     )
     def test_refuses_bad_timeouts(self, bad):
         with pytest.raises(InvalidArgument, match="seconds"):
             context.timeout(bad)
 
-    @pytest.mark.parametrize("bad", [float("nan"), float("inf"), True, "1"])
+    @pytest.mark.parametrize(
+        "bad", [float("nan"), float("inf"), True, "1", 10**400], ids=lambda b: str(b)[:9]
+    )
     def test_refuses_bad_deadlines(self, bad):
         with pytest.raises(InvalidArgument, match="at="):
             context.deadline(bad)
