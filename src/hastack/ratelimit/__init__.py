@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from ._hedge import Hedge
     from ._leaky import LeakyBucket
     from ._limit_events import RequestRejected
-    from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
     from ._permit import Permit
+    from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
     from ._quota import Quota
     from ._reservation import Reservation
     from ._retry import Retry, RetryBudget
