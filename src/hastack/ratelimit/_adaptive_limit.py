@@ -187,7 +187,7 @@ class AdaptiveLimit(Admission):
             admitted = self._core.admit()
         if admitted:
             return Permit(self, (self._core.epoch, self._clock.monotonic()), 0.0)
-        return Permit(self, None, self._refuse(None, 1.0, "limited", None).retry_after)
+        return Permit(self, None, self._refused("limited"))
 
     def acquire(
         self, *, timeout: float | timedelta | None = None, ctx: Context | None = None
@@ -321,7 +321,11 @@ class AdaptiveLimit(Admission):
     def _refuse(
         self, key: Hashable, cost: float, reason: str, retry_after: float | None
     ) -> ConcurrencyLimited:
-        # By then the calls now in flight will have made room once.
+        text = None if reason == "limited" else f"concurrency limit reached ({reason})"
+        return ConcurrencyLimited(self.name, retry_after=self._refused(reason), reason=text)
+
+    def _refused(self, reason: str) -> float | None:
+        """Report a refused call; seconds until the calls now in flight will have made room."""
         retry_after = self._core.controller.latency or None
         if REJECTED.subscribers:
             REJECTED.publish(
@@ -334,8 +338,7 @@ class AdaptiveLimit(Admission):
                     retry_after=retry_after,
                 )
             )
-        text = None if reason == "limited" else f"concurrency limit reached ({reason})"
-        return ConcurrencyLimited(self.name, retry_after=retry_after, reason=text)
+        return retry_after
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
