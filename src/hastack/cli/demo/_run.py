@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,7 +13,7 @@ from ._children import Child
 from ._score import Sample, Score, Tick, score, series
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from ._strategies import Strategy
     from ._workload import Plan
@@ -79,17 +79,17 @@ class Site:
     @classmethod
     async def start(
         cls,
-        stack: AsyncExitStack,
+        children: list[Child],
         plan: Plan,
         strategy: Strategy,
         arrivals: Sequence[float],
         port: int,
     ) -> Site:
-        """Start all three; ``stack`` ends them."""
+        """Start all three, and put each into ``children`` at once."""
 
         async def child(module: str, name: str, **spec: object) -> tuple[Child, dict[str, Any]]:
             started = await Child.start(module, name, plan=plan.to_dict(), **spec)
-            stack.push_async_callback(started.stop)
+            children.append(started)
             return started, await started.hear(_START_WITHIN)
 
         dependency, there = await child("_dependency", "dependency")
@@ -135,22 +135,36 @@ async def experiment(
     Raises:
         ChildFailed: A process did not start, or ended early.
     """
-    async with AsyncExitStack() as stack:
+    children: list[Child] = []
+    try:
         # All start at once, before any load: later they would disturb the measurement.
-        sites = await asyncio.gather(
-            *(
-                Site.start(
-                    stack, plan, strategy, arrivals, port if strategy is strategies[-1] else 0
-                )
-                for strategy in strategies
-            )
-        )
+        with _first_of_group():
+            async with asyncio.TaskGroup() as group:
+                starting = [
+                    group.create_task(
+                        Site.start(children, plan, strategy, arrivals, port if last else 0)
+                    )
+                    for strategy in strategies
+                    for last in [strategy is strategies[-1]]
+                ]
+        sites = [task.result() for task in starting]
         for site in sites:
             finished(await _measure(plan, site, watching))
             await site.load.stop()
             if site is not sites[-1]:
                 await site.stop()
         yield sites[-1]
+    finally:
+        await asyncio.gather(*(child.stop() for child in children))
+
+
+@contextmanager
+def _first_of_group() -> Iterator[None]:
+    """Whichever error of a task group it is: one is enough to stop, and to be told."""
+    try:
+        yield
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 async def _measure(plan: Plan, site: Site, watching: Callable[[Running], None]) -> Result:
@@ -158,12 +172,10 @@ async def _measure(plan: Plan, site: Site, watching: Callable[[Running], None]) 
     for child in (site.dependency, site.service, site.load):
         child.say(start=running.start)
     watching(running)
-    try:
+    with _first_of_group():
         async with asyncio.TaskGroup() as group:
             group.create_task(_watch_guards(site.service, running))
             group.create_task(_watch_load(site.load, running))
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None  # whichever it is, one is enough to stop
     return Result(
         site.strategy,
         score(plan, running.samples, running.ticks, running.lag),
