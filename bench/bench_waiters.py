@@ -11,7 +11,6 @@ import random
 import sys
 import threading
 import time
-from itertools import pairwise
 
 from hastack.ratelimit import ConcurrencyLimit, TokenBucket
 from hastack.testing import ManualClock
