@@ -318,9 +318,9 @@ class UnderBadClocks(RuleBasedStateMachine):
 
 TestAgainstModel = AgainstModel.TestCase
 TestAgainstModel.settings = settings(
-    max_examples=600, stateful_step_count=40, deadline=None, derandomize=True
+    max_examples=400, stateful_step_count=40, deadline=None, derandomize=True
 )
 TestUnderBadClocks = UnderBadClocks.TestCase
 TestUnderBadClocks.settings = settings(
-    max_examples=500, stateful_step_count=40, deadline=None, derandomize=True
+    max_examples=300, stateful_step_count=40, deadline=None, derandomize=True
 )

@@ -161,6 +161,7 @@ class AdaptiveLimit(Admission):
             lock=self._lock,
             max_waiting=_validate.integer("max_waiting", max_waiting),
             refuse=self._refuse,
+            freed=_nothing,
         )
         renew_in_child(self)
 
@@ -337,6 +338,10 @@ class AdaptiveLimit(Admission):
         self._lock = threading.RLock()
         self._core.forget_callers()
         self._room.after_fork(self._lock)
+
+
+def _nothing() -> None:
+    """A place that came back goes to the next in line; nobody else has to know."""
 
 
 def _classes(value: object) -> tuple[type[BaseException], ...]:

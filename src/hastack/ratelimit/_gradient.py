@@ -96,7 +96,7 @@ class GradientController:
         self.bad: int = 0
         self.bad_count: int = 0
         self.bad_length: float = 0.0
-        self.next_dip: float = now + rules.dip_every
+        self.next_dip: float = now + 1.0  # the first baseline is a guess
         self.before_inflight: float = 0.0
         self.before_latency: float = 0.0
         self.last_good: float = rules.initial
@@ -170,6 +170,11 @@ class GradientController:
         ratio = latency / self.baseline
         # A call that timed out tells only that it took longer; it must weigh like a slow one.
         ratio += 2.0 * rules.tolerance * self.overloads / (count + self.overloads)
+        if ratio < 0.9 * rules.tolerance:
+            self.before_inflight = 0.0  # whatever was cut, it helped
+        elif self._in_vain(self.throughput * latency, latency):
+            self._take_back(now, latency)
+            return
         if ratio > BAD * rules.tolerance:
             self._worse(now, count, length, latency)
             return
@@ -183,14 +188,22 @@ class GradientController:
 
     def _end_dip(self, now: float, latency: float) -> None:
         """Back to where the limit was, with a look at the latency without queueing."""
-        # Much lower than thought means still queueing down here: look again soon.
-        deceived = latency < 0.9 * self.baseline
-        self.next_dip = now + (1.0 if deceived else self.rules.dip_every)
-        # Much higher is no queue of ours; whatever it is, steady periods will deal with it.
+        self.next_dip = now + self.rules.dip_every
+        # Much higher than thought is no queue of ours; steady periods will deal with it.
         ceiling = BAD * self.rules.tolerance * self.baseline
-        if latency < ceiling and self.overloads * 20 <= self.count:
+        if latency > ceiling or self.overloads * 20 > self.count:
+            self._set(self.goal, now, latency, STEADY)
+            return
+        gap = self.baseline - latency
+        inflight = self.count / (now - self.began) * latency
+        if gap > 0.1 * self.baseline and gap > 1.5 * self._spread(latency):
+            # Much lower than thought: calls queue even down here, so look further down at once.
+            self.evidence = min(self.evidence, self.count)
             self._learn(latency)
-        self._set(self.goal, now, latency, STEADY)
+            self._set(DIP_DEPTH * inflight, now, latency, DIP)
+        else:
+            self._learn(latency)
+            self._set(self.goal, now, latency, STEADY)
 
     def _steer(self, now: float, latency: float, ratio: float) -> None:
         """Nothing is wrong: move towards the latency that is aimed at, as far as it is used."""
@@ -201,7 +214,7 @@ class GradientController:
             self.next_dip = now + rules.dip_every
         calls = self.count + self.failures + self.overloads
         if 3 * self.full >= calls and now >= self.next_dip:
-            self._set(DIP_DEPTH * min(self.knee, self.goal), now, latency, DIP)
+            self._set(DIP_DEPTH * self.knee, now, latency, DIP)
             return
         wanted = self.goal * rules.tolerance / ratio
         grows = wanted > self.goal
@@ -221,25 +234,21 @@ class GradientController:
             self.bad_count, self.bad_length = count, length
             self._begin(now)
             return
-        inflight = count / length * latency
         if self.bad == 2:
-            # Twice the evidence: the throughput of both periods.
-            count, length = count + self.bad_count, length + self.bad_length
-            self.before_inflight, self.before_latency = inflight, latency
+            if not self.before_inflight:
+                self.before_inflight, self.before_latency = count / length * latency, latency
             if now >= self.recall_until + RECALL:
                 self.last_good = self.goal
                 self.recall_until = now + RECALL
-        elif count and not self.overloads and self._in_vain(inflight, latency):
-            self.evidence = 0
-            self._learn(latency)
-            self.bad = 0
-            self._set(max(self.goal, self.rules.tolerance * inflight), now, latency, STEADY)
-            return
+            # Twice the evidence: the throughput of both periods.
+            count, length = count + self.bad_count, length + self.bad_length
         wanted = self.rules.tolerance * count / length * self.baseline
         self._set(min(self.goal, max(wanted, 0.5 * self.goal)), now, latency, STEADY)
 
     def _in_vain(self, inflight: float, latency: float) -> bool:
-        """Whether cutting has not brought the latency down, so that load was not the reason."""
+        """Whether cuts have not brought the latency down, so that load was not the reason."""
+        if self.overloads or not self.before_inflight:
+            return False
         if self.bad >= 8:
             return True  # queues would be gone by now
         surely = latency - self._spread(latency)
@@ -247,6 +256,15 @@ class GradientController:
             return False
         lowered = log(self.before_inflight / inflight)
         return log(self.before_latency / surely) < 0.6 * lowered
+
+    def _take_back(self, now: float, latency: float) -> None:
+        """The dependency has become slower: this is its latency now, and there is room again."""
+        self.before_inflight = 0.0
+        self.bad = 0
+        self.evidence = 0
+        self._learn(latency)
+        room = self.rules.tolerance * self.throughput * latency
+        self._set(max(self.goal, room), now, latency, STEADY)
 
     def _learn(self, latency: float) -> None:
         """Move the baseline towards a latency that was seen below the knee."""
@@ -265,9 +283,10 @@ class GradientController:
 
     def _set(self, goal: float, now: float, latency: float, phase: int) -> None:
         rules = self.rules
-        if phase != DIP:
-            self.goal = min(max(goal, rules.min_limit), rules.max_limit)
-            goal = self.goal
+        if phase == DIP:
+            goal = min(goal, self.goal)
+        else:
+            goal = self.goal = min(max(goal, rules.min_limit), rules.max_limit)
         self.phase = phase
         limit = max(int(goal + 0.5), int(rules.min_limit))
         # Let those leave that came in under the other limit, and after a cut their queue as well.

@@ -99,6 +99,7 @@ class TimeWindow(Epoch):
         self.width: float = seconds / SLOTS
         self.min_calls: int = min_calls
         self.slot: int = 0
+        self.number: int = 0
         self.slot_end: float = -inf
         self.failed_ever: int = 0
         self.slow_ever: int = 0
@@ -133,10 +134,12 @@ class TimeWindow(Epoch):
 
     def _advance(self, now: float, total: int) -> None:
         """Begin the slot of ``now``; slots in which nothing ended begin with the same totals."""
-        behind = SLOTS if self.slot_end == -inf else floor((now - self.slot_end) / self.width) + 1
-        for _ in range(min(behind, SLOTS)):
+        # Whole numbers: differences of times would lose a slot to rounding now and then.
+        number = floor(now / self.width)
+        for _ in range(min(number - self.number, SLOTS)):
             self.slot = (self.slot + 1) % SLOTS
             self.calls_before[self.slot] = total
             self.failed_before[self.slot] = self.failed_ever
             self.slow_before[self.slot] = self.slow_ever
-        self.slot_end = (floor(now / self.width) + 1) * self.width
+        self.number = number
+        self.slot_end = (number + 1) * self.width

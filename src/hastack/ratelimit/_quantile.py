@@ -2,7 +2,7 @@
 
 One log-linear histogram (three buckets to each doubling, from 0.1 ms to 100 s) per time slot,
 and running sums over the window, so that a call costs two increments and a new slot one pass over
-64 buckets. Each slot takes 64 x 4 bytes; this is state of one resource, never of a key.
+62 buckets. Each slot takes 62 x 4 bytes; this is state of one resource, never of a key.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from array import array
 from math import floor, frexp, inf
 from typing import Final, final
 
-BUCKETS: Final = 64
+BUCKETS: Final = 62
 SMALLEST: Final = 1e-4
 """Seconds; whatever is shorter shares the first bucket."""
 
@@ -51,6 +51,7 @@ class LatencyWindow:
         self.failed_ring: array[int] = array("I", bytes(4 * self.slots))
         self.sums: list[int] = [0] * BUCKETS
         self.place: int = 0
+        self.number: int = 0
         self.slot_end: float = -inf
         self.calls: int = 0
         self.failures: int = 0
@@ -71,10 +72,12 @@ class LatencyWindow:
         """Forget what is older than the window at ``now``."""
         if now < self.slot_end:
             return
-        behind = inf if self.slot_end == -inf else floor((now - self.slot_end) / self.slot) + 1
-        for _ in range(int(min(behind, self.slots))):
+        # Whole numbers: differences of times would lose a slot to rounding now and then.
+        number = floor(now / self.slot)
+        for _ in range(min(number - self.number, self.slots)):
             self._forget_oldest()
-        self.slot_end = (floor(now / self.slot) + 1) * self.slot
+        self.number = number
+        self.slot_end = (number + 1) * self.slot
 
     def quantile(self, share: float) -> float:
         """Latency below which ``share`` of the calls stayed; 0.0 without calls.
