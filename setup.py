@@ -25,7 +25,10 @@ def extensions() -> list[Extension]:
     # neighbours of these modules import.
     mypy = ["--config-file=", "--follow-imports=silent", "--ignore-missing-imports"]
     built = mypycify(
-        [*mypy, *map(source_file, modules("COMPILED_MODULES"))], opt_level="3", debug_level="0"
+        [*mypy, *map(source_file, modules("COMPILED_MODULES"))],
+        opt_level="3",
+        debug_level="0",
+        group_name="hastack",  # of the extension that holds them all: hastack__mypyc
     )
     for extension in built:
         extension.optional = True

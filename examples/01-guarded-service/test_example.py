@@ -89,7 +89,7 @@ def test_example(service):
     broken = [call(port, "/stock/tea", x_client=str(n)) for n in range(40)]
     assert broken[0][0] == 500
     assert broken[-1][0] == 503
-    assert broken[-1][1]["retry-after"] in {"1", "2"}
+    assert 1 <= int(broken[-1][1]["retry-after"]) <= 4
     call(port, "/switch", method="POST")
     until(lambda: call(port, "/readyz")[0] == 200)
 

@@ -19,9 +19,9 @@ HERE = Path(__file__).parent
 class Checkout:
     """The checkout."""
 
-    max_orders: int = config.setting(5, minimum=1, help="Orders at once.")  # noqa: RUF009
+    max_orders: int = config.setting(5, minimum=1, help="Orders at once.")
     timeout: config.Seconds = config.setting(1.0, above=0.0, help="Time for one order.")  # noqa: RUF009
-    token: config.Secret = config.setting(help="Token of the payment provider.")
+    token: config.Secret = config.setting(help="Token of the payment provider.")  # noqa: RUF009
 
 
 @attrs.frozen(kw_only=True)

@@ -7,8 +7,10 @@ by the few fields that have few values.
 from __future__ import annotations
 
 import enum
+import os
 import re
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -44,6 +46,7 @@ class EventCounter:
         self._counts: dict[type[Event], dict[Labels, int]] = {}
         self._fields: dict[type[Event], tuple[str, ...]] = {}
         self.close: Callable[[], None] = subscribe(self._count)
+        _all.add(self)
 
     def _count(self, event: Event) -> None:
         kind = type(event)
@@ -139,3 +142,14 @@ def flags(name: str, help_text: str, label: str, values: Mapping[str, bool]) -> 
         help_text,
         tuple((((label, each),), float(value)) for each, value in values.items()),
     )
+
+
+_all: weakref.WeakSet[EventCounter] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for counter in list(_all):
+        counter._lock = threading.Lock()  # the parent's may have been held at the fork
+
+
+os.register_at_fork(after_in_child=_after_fork)

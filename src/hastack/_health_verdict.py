@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class Status(enum.Enum):
@@ -135,6 +135,13 @@ class Pulse:
     name: str
     max_age: float
     last: float
+    mirror: Callable[[float], None] | None = None
+
+    def beat(self, now: float) -> None:
+        """A sign of life, told to ``mirror`` as well."""
+        self.last = now
+        if self.mirror is not None:
+            self.mirror(now)
 
     def against(self, now: float) -> str | None:
         """Why this speaks against being alive, or ``None``."""

@@ -180,7 +180,11 @@ def explain(
     outcome = recipe(sources, into, env, env_prefix, override).attempt()
     merged = outcome.merged
     return tuple(
-        Setting(dotted(path), value, merged.source_of(path, secret=isinstance(value, Secret)) or "default")
+        Setting(
+            dotted(path),
+            value,
+            merged.source_of(path, secret=isinstance(value, Secret)) or "default",
+        )
         for path, value in leaves(outcome.unwrap())
     )
 

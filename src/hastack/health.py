@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import attrs
@@ -92,7 +93,7 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Say that the thread is alive: one clock reading and one store."""
-        self._pulse.last = self._clock.monotonic()
+        self._pulse.beat(self._clock.monotonic())
 
 
 @attrs.define(eq=False)
@@ -144,7 +145,7 @@ class Health:
         self._started = False
         self._steps = Steps()
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        _all.add(self)
 
     # Checks -----------------------------------------------------------------------------
 
@@ -289,8 +290,8 @@ class Health:
 
             loop = asyncio.get_running_loop()
         with self._lock:
-            for stale in [each for each in self._loops if each.is_closed()]:
-                del self._loops[stale]
+            # Never changed in place: liveness reads it without the lock.
+            self._loops = {k: w for k, w in self._loops.items() if not k.is_closed()}
             watch = self._loops.get(loop)
             if watch is None:
                 watch = _LoopWatch(loop, Pulse(name, limit, 0.0), self._clock)
@@ -354,6 +355,11 @@ class Health:
         await self._landed(self._launch("startup"))
         return self._judge_startup()
 
+    def _watched(self) -> list[Pulse]:
+        """Everything that can speak against being alive."""
+        loops = [watch.pulse for watch in self._loops.values() if watch.loop.is_running()]
+        return [*self._pulses, *loops]
+
     # Inside -----------------------------------------------------------------------------
 
     def _against_readiness(self) -> list[str]:
@@ -391,8 +397,6 @@ class Health:
         begun: list[tuple[_Entry, _Flight]] = []
         changes: list[HealthChanged] = []
         with self._lock:
-            if self._pid != os.getpid():
-                self._forget_parent()
             for entry in self._checks.values():
                 if kind not in entry.on or entry.state.fresh(now):
                     continue
@@ -410,8 +414,8 @@ class Health:
         return flights
 
     def _forget_parent(self) -> None:
-        # The parent's runs and loops do not exist in a forked child.
-        self._pid = os.getpid()
+        # The parent's runs and loops do not exist in a forked child, and its lock may be held.
+        self._lock = threading.Lock()
         self._loops = {}
         self._steps = Steps()
         for entry in self._checks.values():
@@ -500,7 +504,7 @@ class _LoopWatch:
         return self.pulse.against(now) if self.loop.is_running() else None
 
     def _beat(self) -> None:
-        self.pulse.last = self._clock.monotonic()
+        self.pulse.beat(self._clock.monotonic())
         if not self._ended:
             self.loop.call_later(min(self.pulse.max_age / 10.0, 1.0), self._beat)
 
@@ -511,3 +515,14 @@ def _understand(error: BaseException | None, result: object) -> tuple[bool, str]
     if result is False:
         return False, "returned False"
     return True, result[:200] if isinstance(result, str) else ""
+
+
+_all: weakref.WeakSet[Health] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for health in list(_all):
+        health._forget_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -210,3 +210,86 @@ print(os.waitpid(pid, 0)[1])
         check=False,
     )
     assert done.stdout.strip() == "0", done.stderr
+
+
+class TestProcess:
+    def test_liveness_comes_from_the_process_and_the_rest_from_the_service(self, health):
+        health.add_check("db", lambda: False, failures=1)
+        with HealthServer(health, port=0, process=True) as server:
+            helper = server._helper[0]
+            assert ask(server.port)[::2] == (200, b"live: pass\n")
+            status, _, body = ask(server.port, "/readyz", headers="Accept: application/json\r\n")
+            assert status == 503
+            assert b"db: returned False" in body
+            assert ask(server.port, "/metrics")[2].endswith(b"# EOF\n")
+            assert ask(server.port, "/else")[0] == 404
+            assert ask(server.port, method="POST")[0] == 405
+        assert helper.poll() == 0
+        with pytest.raises(OSError):
+            ask(server.port)
+
+    def test_a_blocked_thread_is_seen_from_outside(self, health):
+        beat = health.heartbeat("worker", max_age=0.3)
+        with HealthServer(health, port=0, process=True) as server:
+            assert ask(server.port)[0] == 200
+            time.sleep(0.5)
+            status, _, body = ask(server.port)
+            assert status == 503
+            assert b"worker: no sign of life" in body
+            beat.beat()
+            assert ask(server.port)[0] == 200
+            time.sleep(0.5)
+            beat.close()
+            end = time.monotonic() + 5.0
+            while ask(server.port)[0] != 200:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+
+    def test_what_is_watched_later_is_shared_too(self, health):
+        with HealthServer(health, port=0, process=True) as server:
+            health.heartbeat("late", max_age=0.1)
+            end = time.monotonic() + 5.0
+            while ask(server.port)[0] != 503:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+
+    def test_it_answers_while_the_interpreter_is_held(self):
+        code = """
+import re, sys, time
+from hastack.contrib.health_server import HealthServer
+from hastack.health import Health
+health = Health()
+health.heartbeat("main", max_age=60.0)
+server = HealthServer(health, port=0, process=True)
+server.start()
+print(server.port, flush=True)
+sys.stdin.readline()
+re.match(r"(a+)+$", "a" * 27 + "b")  # one C call that keeps the interpreter for seconds
+"""
+        service = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            port = int(service.stdout.readline())
+            ask(port)
+            service.stdin.write(b"go\n")
+            service.stdin.flush()
+            time.sleep(0.3)
+            begin = time.monotonic()
+            assert ask(port)[0] == 200
+            assert time.monotonic() - begin < 0.5
+        finally:
+            service.kill()
+            service.communicate()
+        # Killed outright, the service takes its helper with it.
+        end = time.monotonic() + 5.0
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+            except OSError:
+                break
+            assert time.monotonic() < end
+            time.sleep(0.05)

@@ -25,7 +25,7 @@ LIMITER = st.fixed_dictionaries(
     {"rate": st.one_of(st.integers(1, 10**6), st.sampled_from(["5/s", "100 per minute", "3/2h"]))},
     optional={
         "kind": st.sampled_from(["token-bucket", "leaky-bucket", "fixed-window"]),
-        "burst": st.integers(1, 1000),
+        "max_keys": st.integers(1, 1000),
         "max_wait": SECONDS,
     },
 )
@@ -110,7 +110,13 @@ WRONG = {
     "health": {"check_timeout": [0, False], "cache_ttl": [-0.5], "failures": [0, "1"]},
     "events": {"queue_size": [0, "many"], "queue_policy": ["drop", 5]},
 }  # fmt: skip
-WRONG_GUARD = {"burst": [0, "x"], "max_keys": [0, None], "max_waiting": [-1], "nonsense": [1]}
+WRONG_GUARD = {
+    "burst": [0, "x"],
+    "max_keys": [0, None],
+    "max_waiting": [-1],
+    "slot": [0],
+    "nonsense": [1],
+}
 
 
 @st.composite

@@ -1,6 +1,7 @@
 """What every limiter promises, for any sequence of calls."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -85,7 +86,7 @@ def test_leaky_bucket_spacing(start, rate, gaps):
         clock.advance(gap)
         if bucket.try_acquire():
             passed.append(clock.monotonic())
-    assert all(b - a >= 1 / rate - EPSILON for a, b in zip(passed, passed[1:], strict=False))
+    assert all(b - a >= 1 / rate - EPSILON for a, b in pairwise(passed))
 
 
 # Binary fractions are exact in floats: no tolerance between the limiter and its oracle.
@@ -102,12 +103,12 @@ def test_token_bucket_oracle(exponent, burst, calls):
     clock = ManualClock(start=0.0)
     bucket = TokenBucket(rate, burst=burst, clock=clock)
     tokens, at = Fraction(burst), Fraction(0)
-    for gap, cost in calls:
+    for gap, wish in calls:
         clock.advance(gap)
         now = Fraction(clock.monotonic())
         tokens = min(Fraction(burst), tokens + (now - at) * Fraction(rate))
         at = now
-        cost = min(cost, burst)
+        cost = min(wish, burst)
         answer = bucket.try_acquire(None, cost)
         assert answer.allowed == (tokens >= cost)
         if answer.allowed:
@@ -124,10 +125,10 @@ def test_window_log_oracle(limit, calls):
     clock = ManualClock(start=0.0)
     log = SlidingWindowLog(limit, window=2.0, clock=clock)
     passed = []
-    for gap, cost in calls:
+    for gap, wish in calls:
         clock.advance(gap)
         now = clock.monotonic()
-        cost = min(cost, limit)
+        cost = min(wish, limit)
         used = sum(size for at, size in passed if at > now - 2.0)
         answer = log.try_acquire(None, cost)
         assert answer.allowed == (used + cost <= limit)
@@ -141,10 +142,10 @@ def test_window_counter_oracle(limit, calls):
     clock = ManualClock(start=0.0)
     counter = SlidingWindowCounter(limit, window=2.0, slot=0.125, clock=clock)
     passed = []
-    for gap, cost in calls:
+    for gap, wish in calls:
         clock.advance(gap)
         now = clock.monotonic()
-        cost = min(cost, limit)
+        cost = min(wish, limit)
         used = sum(size for at, size in passed if (at // 0.125 + 1) * 0.125 > now - 2.0)
         answer = counter.try_acquire(None, cost)
         assert answer.allowed == (used + cost <= limit)
@@ -245,9 +246,7 @@ def test_backward_clock_adds_nothing(which, readings):
         assert count <= burst + rate * (high - low) + EPSILON
 
 
-@given(
-    st.lists(st.tuples(rates, bursts, st.floats(0.0, 0.2), st.floats(0.01, 1.0)), max_size=12)
-)
+@given(st.lists(st.tuples(rates, bursts, st.floats(0.0, 0.2), st.floats(0.01, 1.0)), max_size=12))
 def test_updates_keep_the_share(steps):
     clock = ManualClock(start=5.0)
     bucket = TokenBucket("10/s", burst=10, clock=clock)

@@ -99,9 +99,7 @@ class Waiting(RuleBasedStateMachine):
 
         # Everybody who was not cancelled or refused is served in the end.
         loop.run_until_complete(finish())
-        served = sum(
-            not task.cancelled() and task.exception() is None for task in self.arrived
-        )
+        served = sum(not task.cancelled() and task.exception() is None for task in self.arrived)
         assert served == len(self.served)
         for task in self.arrived:
             if not task.cancelled() and task.exception() is not None:
@@ -164,6 +162,7 @@ class Inside(RuleBasedStateMachine):
 
     @invariant()
     def conserved(self):
+        self.settle()  # a permit may have been handed to a task that has not run yet
         assert self.limit.in_flight() == self.inside
         assert self.order == sorted(self.order)
 

@@ -341,16 +341,18 @@ class TestLoop:
     def test_a_socket_served_by_another_thread(self):
         import socket
 
-        clock = ManualClock(0.0)
         listener = socket.create_server(("127.0.0.1", 0))
 
         def serve():
             peer, _ = listener.accept()
             with peer:
-                peer.sendall(peer.recv(10)[::-1])
+                data = peer.recv(10)
+                time.sleep(0.001)
+                peer.sendall(data[::-1])
 
         thread = threading.Thread(target=serve)
         thread.start()
+        clock = ManualClock(0.0)  # younger than the thread, which does not count then
 
         async def main():
             reader, writer = await asyncio.open_connection(*listener.getsockname())

@@ -194,22 +194,27 @@ def test_async_block_whose_scope_changes_the_error():
     assert asyncio.run(fine()) == 1
 
 
+@pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("settles", [True, False])
-@pytest.mark.parametrize("count", [1, 2])
-def test_async_steps(settles, count):
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_steps(settles, count, is_async):
     log = []
-    guard = compose(*(Mark(log, "ab"[i], settles=settles) for i in range(count)))
+    guard = compose(*(Mark(log, "abcd"[i], settles=settles) for i in range(count)))
 
-    async def work(fail):
+    def work(fail):
         if fail:
             raise KeyError
         return 1
 
-    run = guard(work)
-    assert asyncio.run(run(fail=False)) == 1
+    async def work_async(fail):
+        return work(fail)
+
+    run = guard(work_async if is_async else work)
+    end = asyncio.run if is_async else (lambda result: result)
+    assert end(run(fail=False)) == 1
     with pytest.raises(KeyError):
-        asyncio.run(run(fail=True))
-    names = "ab"[:count]
+        end(run(fail=True))
+    names = "abcd"[:count]
     admits = [f"{n}(" for n in names]
     good = [f"){n}" for n in reversed(names)] if settles else []
     bad = [f"){n}:KeyError" for n in reversed(names)] if settles else []

@@ -174,6 +174,14 @@ def test_every_type_from_the_environment():
     assert loaded == attrs.evolve(EXPECTED, anything="free")
     assert all(type(name) is str for name in (loaded.text, loaded.mixed, loaded.anything))
     assert config.load(into=Kinds, env={"K_ITEMS": ""}, env_prefix="K_").items == []
+    nested = config.load(into=Kinds, env={"K_ANYTHING__A__B": "1"}, env_prefix="K_").anything
+    assert nested == {"a": {"b": "1"}}
+    assert type(nested["a"]["b"]) is str
+
+
+def test_enum_members_are_members():
+    loaded = config.load(into=Kinds, env=None, override={"level": 2})
+    assert loaded.level is Level.HIGH
 
 
 def test_values_of_the_right_type_pass_as_they_are():
@@ -317,6 +325,36 @@ def test_required_tables_and_values_of_any_kind():
         assert mistakes(into=Demanding, override=given | {"even": wrong})[0][1] == problem
 
 
+@attrs.frozen(kw_only=True)
+class Keyed:
+    by_number: dict[int, str] = attrs.field(factory=dict)
+    by_colour: Mapping[Colour, Inner] = attrs.field(factory=dict)
+
+
+def test_keys_of_other_types(tmp_path):
+    path = write(tmp_path, '[by_number]\n1 = "one"\n[by_colour.red]\nn = 2\n')
+    loaded = config.load(path, into=Keyed, env={"K_BY_NUMBER__2": "two"}, env_prefix="K_")
+    assert loaded.by_number == {1: "one", 2: "two"}
+    assert loaded.by_colour == {Colour.RED: Inner(n=2)}
+    found = {s.path for s in config.explain(path, into=Keyed, env=None)}
+    assert found == {"by_number.1", "by_colour.red.n", "by_colour.red.name"}
+    path = write(tmp_path, '[by_number]\nx = "one"\n[by_colour.rde]\nn = 99\n')
+    assert [(m[0], m[1]) for m in mistakes(path, into=Keyed)] == [
+        ("by_number.x", "as a key, 'x' is not an integer"),
+        ("by_colour.rde", "as a key, 'rde' is not one of them; did you mean 'red'?"),
+        ("by_colour.rde.n", "99 is out of range"),
+    ]
+
+
+def test_a_file_loads_even_if_its_lines_cannot_be_found(tmp_path, monkeypatch):
+    def lost(text):
+        raise IndexError
+
+    monkeypatch.setattr("hastack._config._files.key_lines", lost)
+    path = write(tmp_path, "[health]\nfailures = 0\n")
+    assert mistakes(path)[0][3] == str(path)
+
+
 def test_a_misspelt_required_key_is_one_mistake():
     [(where, problem, _, _)] = mistakes(into=Plain, override={"requierd": 1})
     assert (where, problem) == ("requierd", "unknown key; did you mean 'required'?")
@@ -372,7 +410,7 @@ def test_whatever_a_class_raises_is_a_mistake():
 
 GUARDS = {
     "token": {"rate": "5/s"},
-    "leaky": {"kind": "leaky-bucket", "rate": 5, "max_wait": "none"},
+    "leaky": {"kind": "leaky-bucket", "rate": 5, "max_wait": "context"},
     "bulkhead": {"kind": "concurrency-limit", "limit": 3},
     "adaptive": {"kind": "adaptive-limit"},
     "db": {"kind": "circuit-breaker", "window": "10s", "slow_call": "1s"},
@@ -392,7 +430,7 @@ def test_guards_by_kind():
         "again": "RetryConfig",
         "quick": "TimeoutConfig",
     }
-    assert loaded["leaky"].max_wait is None
+    assert loaded["leaky"].max_wait == "context"
 
 
 @pytest.mark.parametrize(
@@ -534,7 +572,15 @@ def test_sections(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("Mail", Inner), ("health", Inner), ("a__b", Inner), ("a-b", Inner), ("x", Plain), ("x", int)],
+    [
+        ("Mail", Inner),
+        (5, Inner),
+        ("health", Inner),
+        ("a__b", Inner),
+        ("a-b", Inner),
+        ("x", Plain),
+        ("x", int),
+    ],
 )
 def test_bad_sections(monkeypatch, name, settings):
     monkeypatch.setattr(_settings, "_sections", {})

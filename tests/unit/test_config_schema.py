@@ -104,12 +104,28 @@ def test_leaves():
     assert p["anything"] == {"default": None}
 
 
+def _second():
+    @attrs.frozen
+    class Leaf:
+        other: int = 1
+
+    return Leaf
+
+
+Second = _second()
+
+
+@attrs.frozen
+class Both:
+    a: Leaf
+    b: Second
+    c: Leaf
+
+
 def test_two_classes_of_one_name():
-    inner = attrs.make_class("Leaf", {"other": attrs.field(default=1, type=int)})
-    both = attrs.make_class(
-        "Both", {k: attrs.field(type=t) for k, t in zip("abc", (Leaf, inner, Leaf), strict=True)}
-    )
-    assert set(config.schema(both)["$defs"]) == {"Leaf", "Leaf_"}
+    found = config.schema(Both)
+    assert set(found["$defs"]) == {"Leaf", "Leaf_"}
+    assert found["properties"]["a"] == found["properties"]["c"] == {"$ref": "#/$defs/Leaf"}
 
 
 def test_not_a_class():

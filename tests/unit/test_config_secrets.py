@@ -41,6 +41,13 @@ def test_it_shows_nothing():
     assert not hasattr(secret, "__dict__")
 
 
+def test_what_carries_it_shows_nothing():
+    found = config.Snapshot({"password": WORD}, {("password",): "store"})
+    watched = config.watch(into=Login, env={"L_PASSWORD": WORD}, env_prefix="L_")
+    shown = [repr(found), repr(watched), repr(watched._recipe), repr(watched._recipe.attempt())]
+    assert not any(WORD in text for text in shown)
+
+
 def test_it_compares_and_hashes():
     assert config.Secret("a") == config.Secret("a")
     assert config.Secret("a") != config.Secret("b")
@@ -135,6 +142,18 @@ class Logins:
     one: Login | None = None
     key: str = "default"
     key_file: str = "default"
+
+
+@attrs.frozen(kw_only=True)
+class OwnFile:
+    password: config.Secret = config.Secret("x")  # noqa: RUF009  # immutable
+    password_file: int = 5
+
+
+def test_a_class_may_use_the_name_of_the_file_itself():
+    loaded = config.load(into=OwnFile, env=None, override={"password_file": 6})
+    assert (loaded.password.reveal(), loaded.password_file) == ("x", 6)
+    assert config.schema(OwnFile)["properties"]["password_file"]["type"] == "integer"
 
 
 def test_both_inside_of_a_list():

@@ -142,6 +142,24 @@ def test_a_raising_subscriber_stops_nobody(store, watched, caplog):
     assert "boom" in caplog.text
 
 
+def test_nobody_waits_for_a_slow_subscriber(store, watched):
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(old, new):
+        entered.set()
+        leave.wait(10)
+
+    watched.subscribe(slow)
+    store.put(a=11)
+    thread = threading.Thread(target=watched.poll)
+    thread.start()
+    assert entered.wait(10)
+    assert watched.current.a == 11
+    watched.subscribe(lambda old, new: None)()  # neither joining nor leaving
+    leave.set()
+    thread.join(10)
+
+
 def test_a_reload_inside_a_subscriber_is_told_afterwards(store, watched):
     told = []
 
@@ -202,6 +220,21 @@ def test_bad_arguments(store, watched):
         watched.subscribe(5)
     with pytest.raises(ConfigError):
         config.watch(Store(nonsense=1), env=None)
+
+
+def test_hangup_handlers_belong_to_the_main_thread(watched):
+    refused = []
+
+    def work():
+        try:
+            watched.reload_on_hangup()
+        except InvalidArgument as error:
+            refused.append(error.accepted)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    assert refused == ["the main thread"]
 
 
 def test_it_names_its_sources(watched):

@@ -228,6 +228,67 @@ class TestNested:
 
         run(scenario)
 
+    def test_one_end_interrupts_the_clean_up_of_an_inner_scope_once(self, run):
+        async def scenario():
+            cleaned = []
+            with pytest.raises(Cancelled, match="first"):
+                async with context.with_cancel() as outer, context.with_cancel() as inner:
+                    outer.cancel("first")
+                    try:
+                        await forever()
+                    finally:
+                        assert asyncio.current_task().cancelling() == 1
+                        inner.cancel("again")
+                        await asyncio.sleep(1.0)
+                        cleaned.append(1)
+            assert cleaned == [1]
+
+        run(scenario)
+
+    def test_a_late_inner_delivery_goes_to_the_outermost_ended_scope(self, run):
+        async def scenario():
+            with pytest.raises(Cancelled):
+                async with context.with_cancel() as outer, context.with_cancel() as inner:
+                    outer.cancel()
+                    inner._delivery.deliver()
+                    assert outer._delivery.sent
+                    assert not inner._delivery.sent
+                    await forever()
+
+        run(scenario)
+
+    def test_an_error_caught_in_between_leaves_the_outer_scope_its_delivery(self, run):
+        async def scenario():
+            steps = []
+            with pytest.raises(DeadlineExceeded):
+                async with context.timeout(2.0):
+                    try:
+                        async with context.timeout(1.0) as inner:
+                            try:
+                                await forever()
+                            except asyncio.CancelledError:
+                                inner.clock.advance(5.0)  # the loop is blocked meanwhile
+                                inner.check()
+                    except DeadlineExceeded:
+                        steps.append("caught")
+                    await forever()
+            assert steps == ["caught"]
+
+        run(scenario)
+
+    def test_the_error_of_the_body_is_not_replaced(self, run):
+        async def scenario():
+            mine = DeadlineExceeded("mine")
+            with pytest.raises(DeadlineExceeded) as info:
+                async with context.timeout(1.0):
+                    try:
+                        await forever()
+                    except asyncio.CancelledError:
+                        raise mine from None
+            assert info.value is mine
+
+        run(scenario)
+
     def test_cancel_both_separately(self, run):
         async def scenario():
             with pytest.raises(Cancelled, match="outer"):
@@ -253,6 +314,8 @@ class TestNested:
                         try:
                             async with context.timeout(1.0):
                                 await asyncio.sleep(0.5)
+                        except ContextError:
+                            steps.append("not here: the outer scope raises")
                         finally:
                             steps.append("cancelled at once")
                         steps.append("never")
@@ -573,6 +636,28 @@ class TestTaskGroup:
 
         run(scenario)
 
+    def test_errors_of_children_become_one_error(self, run):
+        """The children raise their inherited end before the group gets to cancel them."""
+
+        async def scenario():
+            async def child():
+                await context.sleep_async(60.0)
+
+            async def group_of_three():
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(3):
+                        group.create_task(child())
+
+            with pytest.raises(DeadlineExceeded) as info:
+                async with context.timeout(1.0):
+                    try:
+                        await group_of_three()
+                    finally:
+                        await asyncio.sleep(0)
+            assert isinstance(info.value.__cause__, (BaseExceptionGroup, asyncio.CancelledError))
+
+        run(scenario)
+
     def test_a_real_error_is_not_hidden(self, run):
         async def scenario():
             async def child():
@@ -721,11 +806,12 @@ class TestWaitAsync:
             loop.call_at(loop.time() + 1.0, clock.set, 1000.2)
             assert await ctx.wait_async() is True
             assert clock.monotonic() >= 1001.0
-            async with context.timeout(1.0) as ctx:
-                loop.call_at(ctx.deadline, clock.set, ctx.deadline - 0.7)
-                with pytest.raises(asyncio.CancelledError):
+            at = loop.time() + 1.0
+            loop.call_at(at, clock.set, at - 0.7)
+            with pytest.raises(DeadlineExceeded):
+                async with context.deadline(at):
                     await forever()
-                assert ctx.done
+            assert clock.monotonic() >= at
 
         run(scenario)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email.message
+
 import pytest
 
 from hastack import context
@@ -207,6 +209,11 @@ class TestFromHeaders:
     )
     def test_timeouts(self, root, headers, seconds):
         assert from_headers(headers, root).remaining() == seconds
+
+    def test_containers_that_are_no_mappings(self, root):
+        message = email.message.Message()
+        message["Request-Timeout"] = "1.5"
+        assert from_headers(message, root).remaining() == 1.5
 
     def test_bound(self, root):
         assert from_headers({}, root, max_timeout=5.0).remaining() == 5.0

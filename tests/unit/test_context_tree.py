@@ -181,6 +181,11 @@ class TestCancel:
         assert child.done
         assert "over" in str(child.err())
 
+    def test_an_ended_parent_comes_before_a_deadline_of_the_same_instant(self, root):
+        top = context.with_cancel(root)
+        top.cancel("over")
+        assert isinstance(context.timeout(0.0, parent=top).err(), Cancelled)
+
     def test_history_is_told_by_time_not_by_the_first_look(self, root, clock):
         top = context.with_cancel(root)
         early = context.timeout(1.0, parent=top)

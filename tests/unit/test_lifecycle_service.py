@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from hastack import context, events
+from hastack._core._clock import SYSTEM_CLOCK
 from hastack.errors import InvalidArgument, LifecycleError, StartFailed, StopFailed
 from hastack.lifecycle import (
     ComponentFailed,
@@ -439,6 +440,24 @@ class TestFailures:
         assert life.report.aborted
 
 
+def test_a_service_that_was_up_and_is_over_before_start_returns_did_start():
+    life = quick()
+    life.on_phase(lambda phase: life.shutdown() if phase is Phase.SERVING else None)
+
+    class Slow:
+        """The process clock, whose waits return late."""
+
+        def __getattr__(self, name):
+            return getattr(SYSTEM_CLOCK, name)
+
+        def wait(self, event, timeout=None):
+            life._conductor.finished.event.wait(10.0)
+            return event.wait(timeout)
+
+    life._clock = Slow()
+    assert life.run().ok
+
+
 class TestWorkers:
     def test_a_thread_and_a_task_end_with_the_service(self):
         seen = []
@@ -532,3 +551,31 @@ class TestSignals:
         threading.Timer(0.05, life.shutdown).start()
         assert life.run().ok
         assert record.seen == ["up", "down"]
+
+
+class TestConductor:
+    def test_a_fault_of_its_own_ends_the_service_and_leaves_nobody_waiting(
+        self, monkeypatch, caplog
+    ):
+        life = quick()
+        life.add("a", stop=lambda: None)
+        life.start()
+        monkeypatch.setattr(life._conductor, "_shutdown", lambda *a: 1 / 0)
+        life.shutdown()
+        report = life.wait(10.0)
+        assert report.aborted
+        assert report.not_stopped == ("a",)
+        assert life.context.done
+        assert "the lifecycle failed" in caplog.text
+
+    def test_no_thread_to_be_had_is_a_failed_step(self, monkeypatch):
+        from hastack._lifecycle._steps import Steps
+
+        def run(*args, **options):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(Steps, "run", run)
+        life = quick()
+        life.add("a", start=lambda: None)
+        with pytest.raises(StartFailed, match="can't start new thread"):
+            life.start()

@@ -340,7 +340,7 @@ def test_guards():
     plain, _ = make(burst=1, cost=1)
     with plain:
         pass
-    with pytest.raises(RateLimited, match="TokenBucket: rate limit exceeded; retry after 0.1 s"):
+    with pytest.raises(RateLimited, match=r"TokenBucket: rate limit exceeded; retry after 0\.1 s"):
         plain(lambda: 1)()
 
 

@@ -35,9 +35,13 @@ def test_limit():
     limit.release()
     limit.release()  # one too many is none
     assert limit.in_flight() == 0
-    with pytest.raises(ConcurrencyLimited, match="db: concurrency limit reached") as caught:
-        with limit, limit, limit:
-            raise AssertionError
+    with (
+        pytest.raises(ConcurrencyLimited, match="db: concurrency limit reached") as caught,
+        limit,
+        limit,
+        limit,
+    ):
+        raise AssertionError
     assert caught.value.retry_after is None
     assert limit.in_flight() == 0
 
@@ -292,7 +296,7 @@ def test_all_or_nothing():
 
 
 def test_all_of_waits_for_all():
-    all_of, fast, slow, clock = both()
+    all_of, _fast, _slow, clock = both()
     all_of.acquire("a", (1, 20))
     all_of.acquire("a", (5, 2))
     assert clock.monotonic() == pytest.approx(2.0)
@@ -319,7 +323,7 @@ def test_all_of_waits_for_all():
 
 
 def test_all_of_respects_the_queues_of_its_limits():
-    all_of, fast, slow, clock = both()
+    all_of, fast, _slow, clock = both()
 
     async def main():
         fast.try_acquire(cost=5)
@@ -393,7 +397,7 @@ def test_all_of_reserves():
 
 
 def test_all_of_cancelled_after_its_turn_gives_back():
-    all_of, fast, slow, clock = both()
+    all_of, fast, _slow, clock = both()
 
     async def main():
         all_of.try_acquire(None, (5, 1))
@@ -425,7 +429,7 @@ def test_all_of_keys_and_costs_of_its_limits():
 
 
 def test_all_of_bad_input():
-    all_of, fast, slow, clock = both()
+    all_of, fast, slow, _clock = both()
     for bad in ((), ("x",), (TokenBucket("1/s"), fast)):
         with pytest.raises(InvalidArgument) as caught:
             AllOf(*bad)
@@ -447,7 +451,7 @@ def test_all_of_bad_input():
 
 
 def test_nothing_stays_taken_when_a_limit_fails_in_the_middle():
-    all_of, fast, slow, clock = both()
+    _all_of, fast, slow, _clock = both()
     core = _AllCore((fast, slow))
     slow._core.closed = True
     with pytest.raises(ClosedError):

@@ -341,7 +341,7 @@ def test_threads_and_tasks_in_one_queue():
         thread = threading.Thread(target=block)
         thread.start()
         lined_up.wait()
-        while bucket.stats().waiting < 2:
+        while bucket.stats().waiting < 2:  # a thread gets there
             await asyncio.sleep(0)
         last = asyncio.ensure_future(bucket.acquire_async())
         last.add_done_callback(lambda _: served.append("last"))

@@ -28,7 +28,7 @@ def leaves(value: object, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from leaves(each, (*path, key))
     elif isinstance(value, Mapping):
         for key, each in value.items():
-            yield from leaves(each, (*path, key))
+            yield from leaves(each, (*path, str(plain(key))))
     else:
         yield path, value
 
@@ -40,7 +40,7 @@ def plain(value: object) -> Any:
     if attrs.has(type(value)):
         return {key: plain(each) for key, each in _entries(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(plain(key)): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(each) for each in value]
     if isinstance(value, Enum):
@@ -97,13 +97,12 @@ class _Writer:
         alternatives: list[dict[str, Any]] = []
         for field in fields_of(cls):
             properties[field.key] = self.field(field)
-            file = f"{field.key}_file"
-            if shape_of(field.hint).hint is Secret:
-                properties.setdefault(
-                    file, {"type": "string", "description": f"File that holds {field.key}."}
-                )
+            if field.file is not None:
+                words = f"File that holds {field.key}."
+                properties[field.file] = {"type": "string", "description": words}
                 if field.required:
-                    alternatives.append({"anyOf": [{"required": [field.key]}, {"required": [file]}]})  # fmt: skip
+                    either = [{"required": [field.key]}, {"required": [field.file]}]
+                    alternatives.append({"anyOf": either})
             elif field.required:
                 required.append(field.key)
         if sections_field(cls) is not None:

@@ -31,8 +31,8 @@ class Snapshot:
         mistakes: What is wrong with the source itself.
     """
 
-    values: Mapping[str, Any]
-    origins: Mapping[Path, str] = attrs.field(factory=dict)
+    values: Mapping[str, Any] = attrs.field(repr=False)  # it may hold secrets
+    origins: Mapping[Path, str] = attrs.field(factory=dict, repr=False)
     mistakes: tuple[ConfigMistake, ...] = ()
 
 
@@ -257,13 +257,11 @@ def _values_of(hint: Hint) -> list[Hint]:
 
 def known_keys(cls: type) -> dict[str, Hint]:
     """Every key that a table of ``cls`` may hold, with the type behind it."""
-    from ._secret import Secret
-
     keys: dict[str, Hint] = {}
     for field in fields_of(cls):
         keys[field.key] = field.hint
-        if shape_of(field.hint).hint is Secret:
-            keys.setdefault(f"{field.key}_file", str)
+        if field.file is not None:
+            keys[field.file] = str
     if sections_field(cls) is not None:
         keys |= registered_sections()
     return keys

@@ -146,9 +146,6 @@ def _converter() -> Converter:
     }.items():  # fmt: skip
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook_func(lambda hint: origin_of(hint) is Literal, _literal)
-    converter.register_structure_hook_func(
-        lambda hint: isinstance(hint, type) and issubclass(hint, Enum), _enum
-    )
     converter.register_structure_hook_func(lambda hint: mark_of(hint) is not None, _quantity)
     return converter
 
@@ -194,13 +191,23 @@ def structure_leaf(value: object, hint: Hint) -> Any:
         InvalidArgument: Nobody taught config the type.
     """
     if hint is Any or hint is object:
-        return str(value) if isinstance(value, EnvText) else value
+        return _typeless(value)
+    # By hand, because versions of cattrs differ in what they ask first about an IntEnum.
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _enum(value, hint)
     try:
         return _CONVERTER.structure(value, hint)
     except StructureHandlerNotFoundError:
         raise InvalidArgument(
             "into", hint, "types that config knows; see hastack.config.register_type"
         ) from None
+
+
+def _typeless(value: Any) -> Any:
+    """``value`` for a setting of any type: variables give plain text."""
+    if isinstance(value, dict):
+        return {key: _typeless(each) for key, each in value.items()}
+    return str(value) if isinstance(value, EnvText) else value
 
 
 def list_from_text(text: EnvText) -> list[Any]:

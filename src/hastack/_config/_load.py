@@ -56,9 +56,9 @@ class Recipe(Generic[C]):
 
     sources: tuple[Source, ...]
     into: type[C]
-    env: Mapping[str, str] | None
+    env: Mapping[str, str] | None = attrs.field(repr=False)  # both may hold secrets
     env_prefix: str
-    override: Mapping[str, Any] | None
+    override: Mapping[str, Any] | None = attrs.field(repr=False)
 
     def attempt(self) -> Outcome[C]:
         """Read every source now and build the tree."""

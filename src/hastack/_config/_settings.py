@@ -16,6 +16,19 @@ from ._fields import SECTIONS, Rate, Seconds, setting
 T = TypeVar("T")
 
 
+MaxWait: TypeAlias = Seconds | Literal["context"] | None
+WhenFull: TypeAlias = Literal["reject", "admit"]
+
+_MAX_WAIT_HELP = (
+    "Longest wait for a permit; 'context': as long as the context allows; "
+    "unset: the algorithm's own default."
+)
+_WHEN_FULL_HELP = "What a new key gets when all keys kept are in use."
+
+# Settings of a limiter that only some algorithms know.
+_ONLY_FOR = {"burst": "token-bucket", "queue": "leaky-bucket", "slot": "sliding-window-counter"}
+
+
 @final
 @attrs.frozen(kw_only=True)
 class LimiterConfig:
@@ -33,13 +46,27 @@ class LimiterConfig:
         None,
         minimum=1,
         unit="permits",
-        help="Permits taken at once, where the algorithm has bursts; unset: one period's worth.",
+        help="Permits taken at once (token-bucket); unset: one period's worth.",
     )
-    max_wait: Seconds | None = setting(
-        0.0, minimum=0.0, help="Longest wait for a permit; none: as long as the context allows."
+    queue: int | None = setting(
+        None, minimum=0, unit="callers", help="Callers that may wait (leaky-bucket)."
     )
-    max_waiting: int = setting(10_000, minimum=0, unit="callers", help="Callers that may wait.")
+    slot: Seconds | None = setting(
+        None, above=0.0, help="Length of one slot (sliding-window-counter)."
+    )
+    max_wait: MaxWait = setting(None, minimum=0.0, unit="seconds", help=_MAX_WAIT_HELP)
+    max_waiting: int | None = setting(
+        None, minimum=0, unit="callers", help="Callers that may wait (all but leaky-bucket)."
+    )
     max_keys: int = setting(100_000, minimum=1, unit="keys", help="Keys kept in memory.")
+    when_full: WhenFull = setting("reject", help=_WHEN_FULL_HELP)
+
+    def __attrs_post_init__(self) -> None:
+        for name, kind in _ONLY_FOR.items():
+            if getattr(self, name) is not None and self.kind != kind:
+                raise ValueError(f"{name} is for kind = {kind!r} only")
+        if self.max_waiting is not None and self.kind == "leaky-bucket":
+            raise ValueError("max_waiting is not for kind = 'leaky-bucket', which has queue")
 
 
 @final
@@ -48,8 +75,11 @@ class ConcurrencyConfig:
     """A bulkhead: so many calls at once."""
 
     kind: Literal["concurrency-limit"] = setting("concurrency-limit", help="Algorithm.")
-    limit: int = setting(minimum=1, unit="calls", help="Calls in flight.")
-    max_wait: Seconds = setting(0.0, minimum=0.0, help="Longest wait for a place.")
+    limit: float = setting(minimum=1, unit="calls", help="Calls in flight.")
+    max_wait: MaxWait = setting(None, minimum=0.0, unit="seconds", help=_MAX_WAIT_HELP)
+    max_waiting: int = setting(1000, minimum=0, unit="callers", help="Callers that may wait.")
+    max_keys: int = setting(100_000, minimum=1, unit="keys", help="Keys kept in memory.")
+    when_full: WhenFull = setting("reject", help=_WHEN_FULL_HELP)
 
 
 @final
@@ -59,12 +89,22 @@ class AdaptiveConfig:
 
     kind: Literal["adaptive-limit"] = setting("adaptive-limit", help="Algorithm.")
     initial: int = setting(20, minimum=1, unit="calls", help="Limit before anything is known.")
-    minimum: int = setting(1, minimum=1, unit="calls", help="The limit never falls below.")
-    maximum: int = setting(1000, minimum=1, unit="calls", help="The limit never rises above.")
+    min_limit: int = setting(1, minimum=1, unit="calls", help="The limit never falls below.")
+    max_limit: int = setting(1000, minimum=1, unit="calls", help="The limit never rises above.")
+    tolerance: float = setting(
+        1.5, above=1.0, maximum=10.0, help="Latency to aim at, as a multiple of the unqueued one."
+    )
+    max_healthy_latency: Seconds | None = setting(
+        None, above=0.0, help="A latency above this is overload, whatever was usual."
+    )
+    period: Seconds = setting(0.25, above=0.0, help="Time between two judgements.")
+    min_samples: int = setting(40, minimum=10, unit="calls", help="Calls for one judgement.")
+    max_wait: Seconds = setting(0.0, minimum=0.0, help="Longest wait for a place.")
+    max_waiting: int = setting(100, minimum=1, unit="callers", help="Callers that may wait.")
 
     def __attrs_post_init__(self) -> None:
-        if not self.minimum <= self.initial <= self.maximum:
-            raise ValueError("expected minimum <= initial <= maximum")
+        if not self.min_limit <= self.initial <= self.max_limit:
+            raise ValueError("expected min_limit <= initial <= max_limit")
 
 
 @final
@@ -90,7 +130,16 @@ class BreakerConfig:
     open_for: Seconds = setting(5.0, above=0.0, help="Time open before the first probe.")
     open_factor: float = setting(2.0, minimum=1.0, help="Growth of the time open.")
     open_max: Seconds = setting(60.0, above=0.0, help="Cap of the time open.")
+    jitter: float = setting(
+        0.1, minimum=0.0, below=1.0, help="Share of the time open that is drawn at random."
+    )
     half_open_calls: int = setting(1, minimum=1, unit="calls", help="Probes while half-open.")
+    half_open_success: float = setting(
+        1.0, above=0.0, maximum=1.0, help="Share of good probes that closes it."
+    )
+    half_open_timeout: Seconds = setting(
+        30.0, above=0.0, help="Time after which an unanswered probe counts as failed."
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.window is not None and self.window_calls is not None:
@@ -112,8 +161,15 @@ class RetryConfig:
     cap: Seconds = setting(10.0, minimum=0.0, help="Longest backoff.")
     factor: float = setting(2.0, minimum=1.0, help="Growth of the backoff.")
     jitter: bool = setting(True, help="Draw each backoff between zero and its full length.")
+    max_retry_after: Seconds = setting(
+        60.0, minimum=0.0, help="When an answer asks for a longer wait, there is no further try."
+    )
+    attempt_timeouts: bool = setting(False, help="Retry a call that its own timeout ended, too.")
     budget_ratio: float | None = setting(
         None, above=0.0, maximum=1.0, help="Retries allowed as a share of calls; unset: any."
+    )
+    budget_min_per_second: float = setting(
+        10.0, minimum=0.0, help="Retries per second that the budget always allows."
     )
 
     def __attrs_post_init__(self) -> None:
@@ -255,7 +311,8 @@ def section(name: str, settings: type[T]) -> Section[T]:
         >>> MAIL.of(loaded).host
         'mx.example'
     """
-    if not (name.isidentifier() and name.islower()) or "__" in name:
+    given: Any = name
+    if not isinstance(given, str) or not (name.isidentifier() and name.islower()) or "__" in name:
         raise InvalidArgument("name", name, "a lower-case identifier without '__'")
     if name in attrs.fields_dict(Config):
         raise InvalidArgument("name", name, "a name that Config does not use itself")

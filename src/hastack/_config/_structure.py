@@ -115,8 +115,8 @@ class Structurer:
         self, table: Mapping[str, Any], field: Field, path: Path, meant: set[str | None]
     ) -> Any:
         here = (*path, field.key)
-        if shape_of(field.hint).hint is Secret and f"{field.key}_file" in table:
-            return self._secret_from_file(table, field, path)
+        if field.file is not None and field.file in table:
+            return self._secret_from_file(table, field, field.file, path)
         if field.key in table:
             return self._value(table[field.key], field.hint, here)
         # A source that could not be read may hold it, or a misspelt key mean it: one mistake is
@@ -125,15 +125,17 @@ class Structurer:
             return self._note(here, "is required and missing", _accepted_by(field.hint))
         return _FAILED if field.required else attrs.NOTHING
 
-    def _secret_from_file(self, table: Mapping[str, Any], field: Field, path: Path) -> Any:
-        here, there = (*path, field.key), (*path, f"{field.key}_file")
+    def _secret_from_file(
+        self, table: Mapping[str, Any], field: Field, file_key: str, path: Path
+    ) -> Any:
+        here, there = (*path, field.key), (*path, file_key)
         if field.key in table:
             mine, other = self.merged.rank(here), self.merged.rank(there)
             if mine > other:
                 return self._value(table[field.key], field.hint, here)
             if mine == other:
                 return self._note(here, f"is given twice: also as {dotted(there)}", "one of them")
-        file = self._value(table[f"{field.key}_file"], str, there)
+        file = self._value(table[file_key], str, there)
         if file is _FAILED:
             return _FAILED
         try:
@@ -197,8 +199,23 @@ class Structurer:
     def _mapping(self, value: object, shape: Shape, path: Path) -> Any:
         if not isinstance(value, Mapping):
             return self._note(path, f"expected a table, got {kind_of(value)}", "a table")
-        built = {key: self._value(each, shape.members[0], (*path, key)) for key, each in value.items()}  # fmt: skip
-        return _FAILED if any(each is _FAILED for each in built.values()) else shape.container(built)  # fmt: skip
+        of_values, of_keys = shape.members
+        built = {
+            self._key(key, of_keys, (*path, key)): self._value(each, of_values, (*path, key))
+            for key, each in value.items()
+        }
+        if any(each is _FAILED for pair in built.items() for each in pair):
+            return _FAILED
+        return shape.container(built)
+
+    def _key(self, key: str, hint: Hint, path: Path) -> Any:
+        """A key as the type that the mapping asks for; files know only texts."""
+        if hint is str:
+            return key
+        try:
+            return structure_leaf(EnvText(key), hint)
+        except UnfitError as unfit:
+            return self._note(path, f"as a key, {unfit.problem}", unfit.accepted)
 
     def _list(self, value: object, shape: Shape, path: Path) -> Any:
         if isinstance(value, EnvText):

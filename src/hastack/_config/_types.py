@@ -23,6 +23,7 @@ import attrs
 from hastack._core._errors import InvalidArgument
 
 from ._fields import SECTIONS, Quantity
+from ._secret import Secret
 
 Hint: TypeAlias = Any
 """A type annotation as it stands in a class: there is no narrower type for these."""
@@ -38,7 +39,7 @@ class Shape:
             ``kind``), ``"union"`` (of anything else) or ``"leaf"``.
         hint: The annotation without its ``None``; for a class, the class.
         optional: Whether ``None`` is allowed.
-        members: Element type of a list, value type of a mapping, members of a union.
+        members: Element type of a list, value and key type of a mapping, members of a union.
         container: How a list or mapping is kept.
     """
 
@@ -59,12 +60,14 @@ class Field:
         name: Its attribute.
         hint: Its annotation.
         attribute: What attrs knows of it.
+        file: For a secret, the key that names the file with it.
     """
 
     key: str
     name: str
     hint: Hint
     attribute: attrs.Attribute[Any]
+    file: str | None = None
 
     @property
     def required(self) -> bool:
@@ -98,8 +101,8 @@ def shape_of(hint: Hint) -> Shape:
     if attrs.has(cast("type", hint)):
         return Shape("class", hint)
     if (origin or hint) in _MAPPINGS:
-        _, value = get_args(hint) or (str, Any)
-        return Shape("mapping", hint, members=(value,), container=_MAPPINGS[origin or hint])
+        key, value = get_args(hint) or (str, Any)
+        return Shape("mapping", hint, members=(value, key), container=_MAPPINGS[origin or hint])
     if (origin or hint) in _LISTS:
         return Shape("list", hint, members=get_args(hint) or (Any,), container=_LISTS[origin or hint])  # fmt: skip
     if origin is tuple and get_args(hint)[1:] == (...,):
@@ -130,10 +133,17 @@ def fields_of(cls: type[Any]) -> tuple[Field, ...]:
         raise InvalidArgument(
             "into", cls, f"a class whose annotations can be resolved at runtime ({error})"
         ) from None
-    return tuple(
+    fields = [
         Field(a.alias or a.name, a.name, hints.get(a.name, Any), a)
         for a in attrs.fields(cls)
         if a.init and not a.metadata.get(SECTIONS)
+    ]
+    taken = {field.key for field in fields}
+    return tuple(
+        attrs.evolve(field, file=f"{field.key}_file")
+        if shape_of(field.hint).hint is Secret and f"{field.key}_file" not in taken
+        else field
+        for field in fields
     )
 
 

@@ -84,14 +84,17 @@ class Watched(Generic[C]):
         self._clock = clock
         self._subscribers: tuple[_Subscriber[C], ...] = ()
         self._pending: deque[tuple[C, C]] = deque()
-        self._closed = False
+        self._idle = not plan.sources  # stopped, or nothing to look at
         self._hangup = False
         self._reset()
         _alive.add(self)
 
     def _reset(self) -> None:
         # Also in a forked child: the thread is the parent's, a lock may have been held.
+        # Reloading holds `_lock` while subscribers run; nobody who reads or subscribes may have
+        # to wait for them, so those take `_gate`.
         self._lock = threading.RLock()
+        self._gate = threading.Lock()
         self._delivering = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -99,7 +102,7 @@ class Watched(Generic[C]):
     @property
     def current(self) -> C:
         """The configuration in force. Read it once per piece of work: it may change between."""
-        if self._thread is None:
+        if self._thread is None and not self._idle:
             self._start()
         return self._current
 
@@ -119,12 +122,12 @@ class Watched(Generic[C]):
         if not callable(callback):
             raise InvalidArgument("callback", callback, "a callable that takes old and new")
         entry = _Subscriber(callback)
-        with self._lock:
+        with self._gate:
             self._subscribers = (*self._subscribers, entry)
         self._start()
 
         def unsubscribe() -> None:
-            with self._lock:
+            with self._gate:
                 self._subscribers = tuple(s for s in self._subscribers if s is not entry)
 
         return unsubscribe
@@ -166,8 +169,16 @@ class Watched(Generic[C]):
 
         Returns:
             A function that puts the handler before it back.
+
+        Raises:
+            InvalidArgument: Called on another thread: Python takes signal handlers on the main
+                thread only.
         """
         import signal
+
+        here = threading.current_thread()
+        if here is not threading.main_thread():
+            raise InvalidArgument("thread", here.name, "the main thread")
 
         def handle(number: int, frame: FrameType | None) -> None:
             # Only a flag: the signal may have interrupted code that holds any lock.
@@ -194,7 +205,7 @@ class Watched(Generic[C]):
             InvalidArgument: ``timeout`` is negative.
         """
         limit = seconds("timeout", timeout, zero=True)
-        self._closed = True
+        self._idle = True
         self._stop.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -218,8 +229,8 @@ class Watched(Generic[C]):
         return f"<Watched {self._recipe.into.__name__} from {names or 'no source'}>"
 
     def _start(self) -> None:
-        with self._lock:
-            if self._closed or self._thread is not None or not self._recipe.sources:
+        with self._gate:
+            if self._idle or self._thread is not None:
                 return
             # The thread holds no strong reference between looks: a Watched that everybody
             # dropped goes away and takes its thread along.

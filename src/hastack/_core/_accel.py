@@ -33,7 +33,6 @@ COMPILED_MODULES = (
     "hastack.ratelimit._outcome_window",
     "hastack.ratelimit._permit",
     "hastack.ratelimit._quantile",
-    "hastack.ratelimit._reservation",
     "hastack.ratelimit._spacing",
     "hastack.ratelimit._state_core",
     "hastack.ratelimit._step_rule",
@@ -53,6 +52,7 @@ PURE_MODULES = (
     "hastack._rejection",
     "hastack.ratelimit._adaptive",
     "hastack.ratelimit._quota",
+    "hastack.ratelimit._reservation",
     "hastack.ratelimit._retry_after",
 )
 """All modules that decide: time comes in as an argument, nothing is waited for.

@@ -267,7 +267,7 @@ class Context:
             stop()
         return self.done
 
-    async def wait_async(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # mirrors wait()
+    async def wait_async(self, timeout: float | None = None) -> bool:
         """Like `wait`, on the running asyncio loop."""
         from ._delivery import wait_async
 

@@ -99,7 +99,6 @@ class SystemClock:
             due, pause = self._take_due()
             if due:
                 _run_due(due)
-                due.clear()  # a callback kept in a local would live until the next timer
             else:
                 asleep.acquire(timeout=-1 if pause is None else min(pause, threading.TIMEOUT_MAX))
 

@@ -114,10 +114,13 @@ class Delivery:
 
 
 def _is_delivery(exc: BaseException) -> bool:
-    """Whether ``exc`` is a cancellation, or a group of nothing but cancelled tasks."""
+    """Whether ``exc`` is a cancellation, or a group of nothing but tasks that a context ended.
+
+    A context's error on its own is none: the body has raised it, and it passes unchanged.
+    """
     if isinstance(exc, BaseExceptionGroup):
-        return all(_is_delivery(each) for each in exc.exceptions)
-    return isinstance(exc, asyncio.CancelledError | ContextError)
+        return exc.split((ContextError, asyncio.CancelledError))[1] is None
+    return isinstance(exc, asyncio.CancelledError)
 
 
 def enter(ctx: Context) -> None:
@@ -167,7 +170,7 @@ def _call_at(
     return ctx._clock.call_at(at, callback)
 
 
-async def wait_async(ctx: Context, timeout: float | None) -> bool:  # noqa: ASYNC109  # mirrors wait()
+async def wait_async(ctx: Context, timeout: float | None) -> bool:
     """Wait on the running loop until ``ctx`` ends or ``timeout`` seconds of its clock passed."""
     loop = asyncio.get_running_loop()
     if ctx.done or timeout == 0.0:

@@ -112,6 +112,7 @@ class Conductor:
         self._entered = entered
         self._cancels: dict[tuple[str, Step], Callable[[], None]] = {}
         self._began: dict[tuple[str, Step], float] = {}
+        self._served = False
         self._timer: tuple[float, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._live, name="hastack-lifecycle", daemon=True)
 
@@ -122,8 +123,8 @@ class Conductor:
     def start_failure(self) -> StartFailed | None:
         """Why the service is not up, once `serving` is set."""
         report = self.report
-        if report is None:
-            return None
+        if report is None or self._served:
+            return None  # it was up, even if it is over by the time somebody asks
         if report.start_failed is None:
             failure = StartFailed(
                 f"{self._name} was told to end while starting: {report.cause}", report=report
@@ -141,6 +142,27 @@ class Conductor:
 
     def _live(self) -> None:
         aborted_by: int | None = None
+        try:
+            aborted_by = self._conduct()
+        except Exception:
+            # Nobody else would ever set the flags that everybody waits for.
+            _log.exception("%s: the lifecycle failed; giving up", self._name)
+            for action in self._machine.abort(self._clock.monotonic()):
+                if isinstance(action, CancelRoot):
+                    self._root.cancel(action.cause)
+                elif isinstance(action, Finish):
+                    self.report = action.report
+        self._disarm()
+        self.steps.close()
+        self.finished.set()
+        self.serving.set()
+        if aborted_by is not None:
+            os.kill(os.getpid(), aborted_by)
+        self._watch_overrun()
+
+    def _conduct(self) -> int | None:
+        """Carry out decisions until the end; the signal that aborted, if one did."""
+        aborted_by: int | None = None
         self._carry_out(self._machine.start(self._clock.monotonic()))
         while self.report is None:
             self._arm()
@@ -156,13 +178,7 @@ class Conductor:
             # Late or not, whatever is due by now is due: a flood of messages must not hold up
             # a deadline.
             self._carry_out(self._machine.tick(now))
-        self._disarm()
-        self.steps.close()
-        self.finished.set()
-        self.serving.set()
-        if aborted_by is not None:
-            os.kill(os.getpid(), aborted_by)
-        self._watch_overrun()
+        return aborted_by
 
     def _watch_overrun(self) -> None:
         if self.overrun is not None and not self.released.wait(self.overrun):
@@ -253,9 +269,13 @@ class Conductor:
         def ended(error: BaseException | None, result: object) -> None:
             self._inbox.put(_Done(name, step, error, result))
 
-        self._cancels[name, step] = self.steps.run(
-            self._calls[name][step], ended, label=f"{name}-{step.value}", ctx=ctx, own=own
-        )
+        label = f"{name}-{step.value}"
+        try:
+            cancel = self.steps.run(self._calls[name][step], ended, label=label, ctx=ctx, own=own)
+        except RuntimeError as error:  # no more threads to be had
+            ended(error, None)
+        else:
+            self._cancels[name, step] = cancel
 
     def _enter(self, phase: Phase) -> None:
         _log.debug("%s: %s", self._name, phase.value)
@@ -263,6 +283,7 @@ class Conductor:
         if PHASE_CHANGED.subscribers:
             PHASE_CHANGED.publish(PhaseChanged(name=self._name, phase=phase))
         if phase is Phase.SERVING:
+            self._served = True
             self.serving.set()
 
     def _finish(self, report: ShutdownReport) -> None:

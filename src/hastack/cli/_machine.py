@@ -111,10 +111,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 def acceleration() -> dict[str, str]:
     """Which of the modules that can be compiled are; empty when the build has no such modules."""
     try:
-        from hastack._core import _accel
+        from hastack._core._accel import report
+
+        return report()
     except ImportError:
         return {}
-    return _accel.report()
 
 
 def clocks() -> dict[str, dict[str, Any]]:

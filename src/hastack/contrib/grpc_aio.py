@@ -48,8 +48,9 @@ __all__ = ("ServerContext", "client_interceptors")
 class ServerContext(aio.ServerInterceptor):  # type: ignore[misc]  # a class without types
     """Server interceptor for `grpc.aio.server`.
 
-    Handlers that are plain functions run on the server's threads, as always, and get what
-    `hastack.contrib.grpc.ServerContext` gives.
+    A caller that cancels reaches the handler as `asyncio.CancelledError`, as always in grpc.aio;
+    the context ends when the handler is left. Handlers that are plain functions run on the
+    server's threads and learn of deadlines only: grpc.aio tells them of nothing else in time.
 
     Args:
         root: Parent of every RPC's context, usually the service's root context; the background
@@ -81,7 +82,7 @@ class ServerContext(aio.ServerInterceptor):  # type: ignore[misc]  # a class wit
 
         async def run(request: Any, servicer_context: Any) -> Any:
             try:
-                async with self._open(servicer_context):
+                async with open_context(servicer_context, self._root, self._max_timeout):
                     return await behavior(request, servicer_context)
             except (ContextError, Rejected) as error:
                 await self._abort(servicer_context, error)
@@ -104,11 +105,6 @@ class ServerContext(aio.ServerInterceptor):  # type: ignore[misc]  # a class wit
         if inspect.iscoroutinefunction(behavior):
             return self._unary(behavior)
         return self._threads._stream(behavior)
-
-    def _open(self, servicer_context: Any) -> context.Context:
-        ctx = open_context(servicer_context, self._root, self._max_timeout)
-        servicer_context.add_done_callback(lambda _: ctx.cancel("RPC ended"))
-        return ctx
 
     async def _abort(self, servicer_context: Any, error: ContextError | Rejected) -> None:
         code, details, trailers = status_of(error, self._root)

@@ -15,9 +15,11 @@ Example:
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -30,6 +32,8 @@ from hastack._core import _validate
 from hastack._core._errors import ClosedError, InvalidArgument
 from hastack._health_endpoints import Endpoints
 from hastack._health_http import REASONS, TEXT, Reply, render
+
+from ._health_process import SharedPulses, spawn, wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,6 +95,10 @@ class HealthServer:
         max_connections: Open connections; more wait in the kernel's backlog.
         timeout: Seconds a client has to send its request and to take the response, on top of
             the time that checks need.
+        process: Whether a small process of its own takes the connections and answers liveness
+            from shared memory, while everything else is passed on to the thread. It costs some
+            megabytes; in return ``/healthz`` waits for nobody, not even for the interpreter of
+            a service that is busy to the last drop or stuck in a C extension. POSIX only.
         switch_interval: Bound in seconds for `sys.setswitchinterval` while serving, ``None``
             to leave it alone. A thread that wakes up waits this long for the interpreter when
             another one is computing, and answering a request takes three such waits; with
@@ -112,6 +120,7 @@ class HealthServer:
         metrics: bool = True,
         max_connections: int = 64,
         timeout: Seconds = 5.0,
+        process: bool = False,
         switch_interval: Seconds | None = 0.0005,
     ) -> None:
         _validate.integer("port", port, minimum=0)
@@ -123,6 +132,10 @@ class HealthServer:
         self._timeout = _validate.seconds("timeout", timeout)
         self._switch = _validate.optional_seconds("switch_interval", switch_interval)
         self._previous_switch: float | None = None
+        self._process = process
+        self._shared: SharedPulses | None = None
+        self._helper: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._public: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._wake: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -134,9 +147,8 @@ class HealthServer:
     @property
     def port(self) -> int:
         """Where it listens, once started."""
-        if self._listener is None:
-            return self._address[1]
-        return int(self._listener.getsockname()[1])
+        listener = self._public or self._listener
+        return self._address[1] if listener is None else int(listener.getsockname()[1])
 
     def start(self) -> None:
         """Listen and serve.
@@ -155,6 +167,10 @@ class HealthServer:
             # Accept only when the request is there: one wake-up less for each probe.
             seconds = max(int(self._timeout), 1)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+        if self._process:
+            self._public, listener = listener, socket.create_server(("127.0.0.1", 0))
+            listener.setblocking(False)
+            self._start_process(self._public, int(listener.getsockname()[1]))
         self._listener = listener
         wake, self._wake = socket.socketpair()
         wake.setblocking(False)
@@ -167,12 +183,40 @@ class HealthServer:
         self._thread = threading.Thread(target=serve, name="hastack-health-server", daemon=True)
         self._thread.start()
 
+    def _start_process(self, public: socket.socket, upstream: int) -> None:
+        paths = self._endpoints.paths
+        self._shared = SharedPulses()
+        self._shared.sync(self._endpoints.health._watched())
+        self._helper = spawn(
+            public,
+            self._shared,
+            upstream=upstream,
+            live=[path for path, asked in paths.items() if asked == "live"],
+            timeout=self._timeout,
+            limit=self._max,
+        )
+
+    def _stop_process(self) -> None:
+        if self._helper is None or self._public is None or self._shared is None:
+            return
+        process, lifeline = self._helper
+        self._helper = None
+        lifeline.close()
+        try:
+            process.wait(2.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._public.close()
+        self._shared.close()
+
     def stop(self) -> None:
         """Stop serving; calling it again does nothing."""
         self._closed = True
         self._endpoints.close()
         if self._thread is None:
             return
+        self._stop_process()
         self._nudge()
         self._thread.join(self._timeout + 1.0)
         self._thread = None
@@ -270,10 +314,19 @@ class HealthServer:
         """In a forked child: the port belongs to the parent."""
         self._lock = threading.Lock()
         self._thread = None
-        for each in (self._listener, self._wake):
+        lifeline = None if self._helper is None else self._helper[1]
+        for each in (self._listener, self._wake, self._public, lifeline):
             if each is not None:
                 each.close()
+        self._helper = None
         self._closed = True
+
+    def _sync(self) -> float | None:
+        """Share what is watched by now; says after how many seconds to look again."""
+        if self._helper is None or self._shared is None:
+            return None
+        self._shared.sync(self._endpoints.health._watched())
+        return 0.5
 
 
 class _Serving:
@@ -313,6 +366,11 @@ class _Serving:
         self._accepting = room
 
     def _pause(self) -> float | None:
+        soon = self._server._sync()
+        late = self._next_deadline()
+        return late if soon is None or (late is not None and late < soon) else soon
+
+    def _next_deadline(self) -> float | None:
         # The oldest connection has the earliest deadline: all are given the same time.
         for connection in self._connections:
             return max(connection.deadline - time.monotonic(), 0.0)
@@ -341,7 +399,9 @@ class _Serving:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:  # gone already, or out of descriptors: the backlog keeps the rest
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                time.sleep(0.05)  # nothing to be had now; asking on and on would only burn time
             return
         connection = _Connection(sock, time.monotonic() + self._server._timeout)
         self._connections[connection] = None
@@ -435,10 +495,7 @@ class _Serving:
 
 
 def _wire(reply: Reply, method: str) -> bytes:
-    lines = [f"HTTP/1.1 {reply.status} {_REASONS[reply.status]}"]
-    lines += [f"{name}: {value}" for name, value in reply.headers]
-    lines += ["connection: close", "", ""]
-    return "\r\n".join(lines).encode("latin-1") + (b"" if method == "HEAD" else reply.body)
+    return wire(reply, method, _REASONS[reply.status])
 
 
 _open: weakref.WeakSet[HealthServer] = weakref.WeakSet()

@@ -21,19 +21,23 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from hastack import context
 from hastack._core._validate import optional_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from hastack._core._validate import Seconds
 
-    Headers: TypeAlias = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
+    class HasItems(Protocol):
+        """A mapping, or whatever lists its headers like one."""
+
+        def items(self) -> Iterable[tuple[Any, Any]]: ...
+
+    Headers: TypeAlias = HasItems | Iterable[tuple[Any, Any]]
 
 __all__ = (
     "ACCEPTED_TIMEOUTS",
@@ -248,8 +252,8 @@ def from_headers(
     """The context of an incoming request; enter it with ``with`` or ``async with``.
 
     Args:
-        headers: A mapping or pairs, names in any case, text or bytes: what WSGI, ASGI, HTTP
-            libraries and gRPC metadata have.
+        headers: Pairs, or anything with ``items()``; names in any case, text or bytes: what
+            ASGI, HTTP libraries and gRPC metadata have.
         parent: Usually the root context of the service; the current context by default.
         max_timeout: Upper bound in seconds for what a peer may ask, and the timeout of requests
             that ask for nothing; ``None`` for no bound.
@@ -307,7 +311,10 @@ def outgoing_headers(
 
 def _pairs(headers: Headers) -> Iterator[tuple[str, str]]:
     """Names in lower case and values as text; whatever is not a header is left out."""
-    for pair in headers.items() if isinstance(headers, Mapping) else headers:
+    # Many header containers (email.message, werkzeug) have items() and are no Mapping.
+    items = getattr(headers, "items", None)
+    pairs: Iterable[Any] = cast("Iterable[Any]", headers) if items is None else items()
+    for pair in pairs:
         try:
             name, value = pair
         except (TypeError, ValueError):

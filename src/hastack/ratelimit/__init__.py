@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from ._concurrency import ConcurrencyLimit
     from ._decision import Decision
     from ._fallback import Fallback
+    from ._from_config import from_config
     from ._guard import Admission, Guard
     from ._hedge import Hedge
     from ._leaky import LeakyBucket
     from ._limit_events import RequestRejected
-    from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
     from ._permit import Permit
+    from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
     from ._quota import Quota
     from ._reservation import Reservation
     from ._retry import Retry, RetryBudget
@@ -80,6 +81,7 @@ _HOMES = {
     "Timeout": "_timeout",
     "TokenBucket": "_token_bucket",
     "compose": "_compose",
+    "from_config": "_from_config",
     "http_retry_after": "_retry_after",
     "parse_retry_after": "_retry_after",
 }
@@ -117,6 +119,7 @@ __all__ = (
     "Timeout",
     "TokenBucket",
     "compose",
+    "from_config",
     "http_retry_after",
     "parse_retry_after",
 )

@@ -60,9 +60,6 @@ class _Ask:
     def __neg__(self) -> _Ask:
         return self  # "give this back", which is all that `_AllCore.charge` does
 
-    def __gt__(self, other: float) -> bool:
-        return False
-
 
 @final
 class _AllCore:
@@ -110,9 +107,6 @@ class _AllCore:
                 first = member._room.ahead(each)
                 slot = max(slot, member._core.slot_in(each, first, size, now))
         return slot
-
-    def largest(self) -> float:
-        return _UNKNOWN
 
     def charge(self, key: Any, cost: Any, now: float) -> None:
         """Only ever gives back: the caller that was admitted is gone."""
@@ -301,7 +295,7 @@ class AllOf(Admission):
         key: Hashable = None,
         cost: Cost = 1.0,
         *,
-        timeout: Seconds | None = None,  # noqa: ASYNC109  # the same face as acquire
+        timeout: Seconds | None = None,  # the same face as acquire
         ctx: Context | None = None,
     ) -> Decision:
         """`acquire` for a task."""
@@ -326,7 +320,7 @@ class AllOf(Admission):
         key: Hashable = None,
         cost: Cost = 1.0,
         *,
-        timeout: Seconds | None = 0.0,  # noqa: ASYNC109  # the same face as reserve
+        timeout: Seconds | None = 0.0,  # the same face as reserve
         ctx: Context | None = None,
     ) -> Reservations:
         """`reserve` for a task."""
@@ -398,7 +392,7 @@ class AllOf(Admission):
     async def _take_async(
         self,
         ask: _Ask,
-        timeout: float | None,  # noqa: ASYNC109  # the same face as _take
+        timeout: float | None,  # the same face as _take
         ctx: Context | None,
     ) -> None:
         refused = self._try(ask)

@@ -125,7 +125,7 @@ class ConcurrencyLimit(RateLimiter):
         key: Hashable = None,
         cost: float = 1.0,
         *,
-        timeout: Seconds | None = 0.0,  # noqa: ASYNC109  # the same face as reserve
+        timeout: Seconds | None = 0.0,  # the same face as reserve
         ctx: Any = None,
     ) -> Reservation:
         """`reserve` for a task."""

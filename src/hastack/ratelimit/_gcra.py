@@ -153,7 +153,7 @@ class Gcra:
                 now = self._monotonic()
                 found: float | None = self._young.get(key)
                 tat = self._recall(key, now) if found is None else found
-                if tat < now:  # noqa: PLR1730  # a call of max() costs more than all of this
+                if tat < now:  # a call of max() costs more than all of this
                     tat = now
                 left = now + self._roof - tat - need
                 if left >= 0.0:
@@ -201,7 +201,7 @@ class Gcra:
             try:
                 found: float | None = self._young.get(key)
                 tat = self._recall(key, now) if found is None else found
-                if tat < now:  # noqa: PLR1730  # a call of max() costs more than all of this
+                if tat < now:  # a call of max() costs more than all of this
                     tat = now
                 left = now + self._roof - tat - need
                 if left >= 0.0:
@@ -254,7 +254,7 @@ class Gcra:
         v = self.virtual(now)
         found: float | None = self._young.get(key)
         tat = self._recall(key, v) if found is None else found
-        if tat < v:  # noqa: PLR1730
+        if tat < v:
             tat = v
         need = cost * self._interval
         left = v + self._fill - tat - need

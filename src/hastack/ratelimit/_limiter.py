@@ -52,6 +52,7 @@ class LimiterCore(WaitedOn, Protocol):
     def admit(self, key: Any, cost: Any, now: float) -> float: ...
     def ask(self, key: Any, cost: float, now: float) -> float: ...
     def peek(self, key: Any = None, cost: Any = 1.0) -> Decision: ...
+    def largest(self) -> float: ...
     def check(self, key: Any, cost: Any) -> None: ...
     def reset(self, key: Any, now: float) -> None: ...
     def reset_all(self) -> None: ...
@@ -116,6 +117,7 @@ class RateLimiter(Admission):
             lock=self._lock,
             max_waiting=integer("max_waiting", max_waiting, minimum=0),
             refuse=self._refuse,
+            largest=core.largest,
             freed=self._returned,
         )
         # Called when permits come back; see `AllOf`.
@@ -195,7 +197,7 @@ class RateLimiter(Admission):
         key: Hashable = None,
         cost: float = 1.0,
         *,
-        timeout: Seconds | None = None,  # noqa: ASYNC109  # the same face as acquire
+        timeout: Seconds | None = None,  # the same face as acquire
         ctx: Context | None = None,
     ) -> Decision:
         """`acquire` for a task: suspends it instead of blocking the thread.
@@ -237,7 +239,7 @@ class RateLimiter(Admission):
         key: Hashable = None,
         cost: float = 1.0,
         *,
-        timeout: Seconds | None = 0.0,  # noqa: ASYNC109  # the same face as reserve
+        timeout: Seconds | None = 0.0,  # the same face as reserve
         ctx: Context | None = None,
     ) -> Reservation:
         """`reserve` for a task."""

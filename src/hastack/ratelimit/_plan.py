@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._guard import AsyncCall, Call, Guard
 
     Permits: TypeAlias = list[tuple[Admission, Any]]
+    Settlers: TypeAlias = list[tuple[int, Callable[..., None]]]
 
 
 def around(guards: Sequence[Guard], call: Call) -> Call:
@@ -92,7 +93,9 @@ def _step(guards: list[Admission], call: Call) -> Call:
     settling = any(guard._settles for guard in guards)
     if len(guards) == 1:
         return _one_settling(guards[0], call) if settling else _one(guards[0], call)
-    return _many_settling(guards, call) if settling else _many(guards, call)
+    if not settling:
+        return _many(guards, call)
+    return _few_settling(guards, call) if len(guards) <= 3 else _many_settling(guards, call)
 
 
 def _shares_clock(guards: list[Admission]) -> bool:
@@ -150,6 +153,58 @@ def _many(guards: list[Admission], call: Call) -> Call:
     return admitted
 
 
+def _few_settling(guards: list[Admission], call: Call) -> Call:
+    """Two or three guards: what `_many_settling` does, spelled out, for a quarter less."""
+    read = guards[0]._clock.monotonic
+    first, second, third = (*guards, None)[:3]
+    assert first is not None
+    assert second is not None
+    admit_first, admit_second = first._admit, second._admit
+    admit_third = None if third is None else third._admit
+    settle_first, settle_second, settle_third = (
+        guard._settle if guard is not None and guard._settles else None
+        for guard in (first, second, third)
+    )
+    settles = _settlers(guards)
+
+    def admitted(*args: Any, **kwargs: Any) -> Any:
+        held = 0
+        one = two = three = None
+        now = read()
+        try:
+            one = admit_first(now, args, kwargs)
+            held = 1
+            two = admit_second(now, args, kwargs)
+            held = 2
+            if admit_third is not None:
+                three = admit_third(now, args, kwargs)
+                held = 3
+            result = call(*args, **kwargs)
+            if result.__class__ is CoroutineType:
+                raise undetected(call, result)
+        except BaseException as error:
+            _settle_held(settles, (one, two, three)[:held], read(), error)
+            raise
+        now = read()
+        if settle_third is not None:
+            settle_third(three, now, None, result)
+        if settle_second is not None:
+            settle_second(two, now, None, result)
+        if settle_first is not None:
+            settle_first(one, now, None, result)
+        return result
+
+    return admitted
+
+
+def _settle_held(
+    settles: Settlers, permits: Sequence[Any], now: float, error: BaseException
+) -> None:
+    for index, settle in settles:
+        if index < len(permits):
+            settle(permits[index], now, error, None)
+
+
 def _many_settling(guards: list[Admission], call: Call) -> Call:
     read = guards[0]._clock.monotonic
     admits = [guard._admit for guard in guards]
@@ -165,11 +220,7 @@ def _many_settling(guards: list[Admission], call: Call) -> Call:
             if result.__class__ is CoroutineType:
                 raise undetected(call, result)
         except BaseException as error:
-            now = read()
-            held = len(permits)
-            for index, settle in settles:
-                if index < held:
-                    settle(permits[index], now, error, None)
+            _settle_held(settles, permits, read(), error)
             raise
         now = read()
         for index, settle in settles:
@@ -179,7 +230,7 @@ def _many_settling(guards: list[Admission], call: Call) -> Call:
     return admitted
 
 
-def _settlers(guards: list[Admission]) -> list[tuple[int, Callable[..., None]]]:
+def _settlers(guards: list[Admission]) -> Settlers:
     """Who wants the outcome, innermost first, with the place of its permit."""
     rows = [(index, guard._settle) for index, guard in enumerate(guards) if guard._settles]
     return rows[::-1]
@@ -263,9 +314,10 @@ def _step_async(guards: list[Admission], call: AsyncCall) -> AsyncCall:
         return _general_async(guards, call)
     if len(guards) == 1 and guards[0]._settles:
         return _one_settling_async(guards[0], call)
-    if any(guard._settles for guard in guards):
-        return _many_settling_async(guards, call)
-    return _many_async(guards, call)
+    if not any(guard._settles for guard in guards):
+        return _many_async(guards, call)
+    few = len(guards) <= 3
+    return _few_settling_async(guards, call) if few else _many_settling_async(guards, call)
 
 
 def _one_settling_async(guard: Admission, call: AsyncCall) -> AsyncCall:
@@ -299,6 +351,47 @@ def _many_async(guards: list[Admission], call: AsyncCall) -> AsyncCall:
     return admitted
 
 
+def _few_settling_async(guards: list[Admission], call: AsyncCall) -> AsyncCall:
+    read = guards[0]._clock.monotonic
+    first, second, third = (*guards, None)[:3]
+    assert first is not None
+    assert second is not None
+    admit_first, admit_second = first._admit, second._admit
+    admit_third = None if third is None else third._admit
+    settle_first, settle_second, settle_third = (
+        guard._settle if guard is not None and guard._settles else None
+        for guard in (first, second, third)
+    )
+    settles = _settlers(guards)
+
+    async def admitted(*args: Any, **kwargs: Any) -> Any:
+        held = 0
+        one = two = three = None
+        now = read()
+        try:
+            one = admit_first(now, args, kwargs)
+            held = 1
+            two = admit_second(now, args, kwargs)
+            held = 2
+            if admit_third is not None:
+                three = admit_third(now, args, kwargs)
+                held = 3
+            result = await call(*args, **kwargs)
+        except BaseException as error:
+            _settle_held(settles, (one, two, three)[:held], read(), error)
+            raise
+        now = read()
+        if settle_third is not None:
+            settle_third(three, now, None, result)
+        if settle_second is not None:
+            settle_second(two, now, None, result)
+        if settle_first is not None:
+            settle_first(one, now, None, result)
+        return result
+
+    return admitted
+
+
 def _many_settling_async(guards: list[Admission], call: AsyncCall) -> AsyncCall:
     read = guards[0]._clock.monotonic
     admits = [guard._admit for guard in guards]
@@ -312,11 +405,7 @@ def _many_settling_async(guards: list[Admission], call: AsyncCall) -> AsyncCall:
                 permits.append(admit(now, args, kwargs))  # noqa: PERF401  # the except needs it
             result = await call(*args, **kwargs)
         except BaseException as error:
-            now = read()
-            held = len(permits)
-            for index, settle in settles:
-                if index < held:
-                    settle(permits[index], now, error, None)
+            _settle_held(settles, permits, read(), error)
             raise
         now = read()
         for index, settle in settles:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from math import isfinite
 
 LONGEST = 366.0 * 86400.0
@@ -29,6 +28,8 @@ def parse_retry_after(value: str, *, now: datetime | None = None) -> float | Non
     text = value.strip()
     if text.isascii() and text.isdigit():
         return _sane(float(text[:32]))
+    from email.utils import parsedate_to_datetime  # heavy, and dates are rare
+
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -40,12 +40,11 @@ class WaitedOn(Protocol):
 
     def take_or_wait(self, key: Any, cost: float, now: float) -> float:
         """Take and answer 0.0, or say in how many seconds to come back; inf: when served."""
-
-    def largest(self) -> float:
-        """The largest cost that can ever be taken."""
+        ...
 
     def slot_in(self, key: Any, ahead: float, cost: float, now: float) -> float:
         """Seconds until ``cost`` permits are free after ``ahead`` others; 0.0 when unknown."""
+        ...
 
     def charge(self, key: Any, cost: float, now: float) -> None:
         """Take whatever the level; negative gives back."""
@@ -138,6 +137,7 @@ class WaitingRoom:
         lock: The limiter's reentrant lock.
         max_waiting: Most callers in the queue of one key.
         refuse: Makes the error for (key, cost, reason, retry_after) and reports it.
+        largest: The largest cost that can ever be taken; default: any.
         freed: Called without the lock when an admitted caller that is gone gave permits back.
 
     Attributes:
@@ -154,7 +154,8 @@ class WaitingRoom:
         lock: Any,
         max_waiting: int,
         refuse: Refuse,
-        freed: Callable[[], None],
+        largest: Callable[[], float] | None = None,
+        freed: Callable[[], None] | None = None,
     ) -> None:
         self._limiter = limiter
         self._name = name
@@ -162,6 +163,7 @@ class WaitingRoom:
         self.lock = lock
         self._max_waiting = max_waiting
         self._refuse = refuse
+        self._largest = largest
         self._freed = freed
         self._queues: dict[Hashable, _Queue] = {}
         self._closed = False
@@ -207,7 +209,7 @@ class WaitingRoom:
         self,
         key: Hashable,
         cost: float,
-        timeout: float | None,  # noqa: ASYNC109  # the same face as wait
+        timeout: float | None,  # the same face as wait
         ctx: Context | None,
     ) -> None:
         """Suspend this task until admitted; raises as `wait`, and CancelledError when cancelled."""
@@ -311,7 +313,7 @@ class WaitingRoom:
                     return
             woken = [] if queue is None else self._serve_held(key, queue, now)
         self._wake(woken)
-        if gave_back:
+        if gave_back and self._freed is not None:
             self._freed()
 
     # -- serving --------------------------------------------------------------------------
@@ -345,7 +347,7 @@ class WaitingRoom:
             head = waiters[0]
             if head.gone:
                 queue.gone -= 1
-            elif head.cost > self._limiter.largest():
+            elif self._largest is not None and head.cost > self._largest():
                 # It would stand there for ever, and everybody behind it.
                 head.gone = head.misfit = True
                 queue.cost -= head.cost
