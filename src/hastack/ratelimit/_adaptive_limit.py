@@ -208,7 +208,7 @@ class AdaptiveLimit(Admission):
     async def acquire_async(
         self,
         *,
-        timeout: float | timedelta | None = None,  # noqa: ASYNC109  # the same face as acquire
+        timeout: float | timedelta | None = None,  # the same face as acquire
         ctx: Context | None = None,
     ) -> Permit:
         """`acquire` for a task: suspends it instead of blocking the thread."""
