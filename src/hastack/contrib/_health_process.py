@@ -147,13 +147,13 @@ def main(arguments: str) -> None:
         limit.acquire()
         try:
             sock, _ = listener.accept()
-            head = sock.recv(8192, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            head = b""
         except OSError:  # gone already, or out of descriptors
             limit.release()
             time.sleep(0.01)
             continue
+        head = b""
+        with contextlib.suppress(OSError):  # nothing there yet; or gone, as the thread will see
+            head = sock.recv(8192, socket.MSG_DONTWAIT)
         # A probe is here in one piece, and its answer fits into the socket: no thread for that.
         reply = _liveness(head, pulses, live) if b"\r\n\r\n" in head else None
         if reply is None:
