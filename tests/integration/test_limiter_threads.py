@@ -1,6 +1,7 @@
 """The promises of the limiters under real threads, event loops and forks."""
 
 import asyncio
+import faulthandler
 import os
 import random
 import sys
@@ -259,6 +260,7 @@ def test_fork_while_others_hold_the_locks():
         for _ in range(5):
             child = _fork()
             if child == 0:
+                faulthandler.dump_traceback_later(10, exit=True)  # instead of hanging
                 bucket.try_acquire()
                 ok = limit.in_flight() == 0
                 with limit:

@@ -1,3 +1,4 @@
+import faulthandler
 import os
 
 import pytest
@@ -119,6 +120,7 @@ def test_fork_renews_locks():
     with bucket._lock, limit._lock:  # as if another thread held them
         child = os.fork()
         if child == 0:
+            faulthandler.dump_traceback_later(10, exit=True)  # instead of hanging
             ok = bucket.try_acquire("a") and not bucket.try_acquire("a")
             os._exit(0 if ok and limit.try_acquire() else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
 
@@ -68,6 +67,7 @@ class _AllCore:
     def __init__(self, members: Sequence[RateLimiter]) -> None:
         self.members = members
         self.waiting = False
+        self._clock = members[0]._clock  # they share it
         # One order for everybody: two compositions of the same limits cannot deadlock.
         self._order = sorted(set(members), key=id)
 
@@ -76,25 +76,27 @@ class _AllCore:
 
     def ask(self, ask: _Ask) -> list[tuple[RateLimiter, float]]:
         """Take from all, or from none; the limits that refuse, each with its wait."""
-        taken: list[tuple[RateLimiter, Hashable, float, float]] = []
+        taken: list[tuple[RateLimiter, Hashable, float]] = []
         refused: list[tuple[RateLimiter, float]] = []
-        complete = False
-        with ExitStack() as held:
+        now = self._clock.monotonic()
+        locked = 0
+        try:
             for member in self._order:
-                held.enter_context(member._lock)
-            try:
-                for member, key, cost in ask.parts(self.members):
-                    now = member._clock.monotonic()
-                    wait = member._core.ask(key, cost, now)
-                    if wait > 0.0:
-                        refused.append((member, wait))
-                    else:
-                        taken.append((member, key, cost, now))
-                complete = not refused
-            finally:
-                if not complete:
-                    for member, key, cost, now in reversed(taken):
-                        member._core.charge(key, -cost, now)
+                member._lock.acquire()
+                locked += 1
+            for member, key, cost in ask.parts(self.members):
+                wait = member._core.ask(key, cost, now)
+                if wait > 0.0:
+                    refused.append((member, wait))
+                else:
+                    taken.append((member, key, cost))
+            if not refused:
+                taken.clear()
+        finally:
+            for member, key, cost in reversed(taken):
+                member._core.charge(key, -cost, now)
+            for member in self._order[:locked]:
+                member._lock.release()
         return refused
 
     def slot_in(self, key: Any, ahead: float, cost: Any, now: float) -> float:

@@ -71,14 +71,28 @@ class Bulkhead:
 
     def admit(self, key: Any, cost: Any, now: float) -> float:
         """0.0 is a yes, inf a no."""
-        if cost != 1.0 or self.closed:
+        if cost != 1.0:  # 1 is within every limit
             self.check(key, cost)
+        amount: float = cost
         self._acquire()
         try:
-            return self.ask(key, cost, now)
+            if not self.waiting and not self.closed:
+                inside: float | None = self._inside.get(key)
+                if inside is not None and inside + amount <= self.limit:
+                    self._inside[key] = inside + amount
+                    return 0.0
+            return self.ask(key, amount, now)
         except TypeError:
             self.check(key, cost)
             raise
+        finally:
+            self._release()
+
+    def leave(self, key: Any, cost: float) -> None:
+        """`charge` with the lock: calls have left."""
+        self._acquire()
+        try:
+            self.charge(key, -cost, 0.0)
         finally:
             self._release()
 

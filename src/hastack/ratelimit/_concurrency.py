@@ -146,7 +146,7 @@ class ConcurrencyLimit(RateLimiter):
 
     def _admit(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         key = None if self._key is None else self._key(*args, **kwargs)
-        cost = self._cost(*args, **kwargs) if callable(self._cost) else self._cost
+        cost = self._cost if self._cost_of is None else self._cost_of(*args, **kwargs)
         if self._bulkhead.admit(key, cost, now) != 0.0:
             raise self._refuse(key, cost, "limited", None)
         return (key, cost, self._epoch)
@@ -164,7 +164,11 @@ class ConcurrencyLimit(RateLimiter):
     def _settle(self, permit: Any, now: float, error: BaseException | None, result: Any) -> None:
         key, cost, epoch = permit
         if epoch == self._epoch:
-            self._charge(key, -cost)
+            self._bulkhead.leave(key, cost)
+            if self._bulkhead.waiting:
+                self._room.serve(key)
+            if self._dependents:
+                self._returned()
 
     def _after_fork(self) -> None:
         self._epoch += 1

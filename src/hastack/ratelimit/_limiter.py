@@ -104,9 +104,13 @@ class RateLimiter(Admission):
         if key is not None and not callable(key):
             raise InvalidArgument("key", key, "a function of the guarded call's arguments, or None")
         self._key = key
-        self._cost = cost
-        if not callable(cost):
+        self._cost_of: Callable[..., float] | None = None
+        self._cost = 1.0
+        if callable(cost):
+            self._cost_of = cost
+        else:
             core.check(None, cost)
+            self._cost = cost
         self._max_wait = optional_seconds("max_wait", max_wait, zero=True)
         self._waits = self._max_wait != 0.0
         self._lock = threading.RLock()
@@ -287,7 +291,7 @@ class RateLimiter(Admission):
 
     def _admit(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         key = None if self._key is None else self._key(*args, **kwargs)
-        cost = self._cost(*args, **kwargs) if callable(self._cost) else self._cost
+        cost = self._cost if self._cost_of is None else self._cost_of(*args, **kwargs)
         wait = self._core.admit(key, cost, now)
         if wait > 0.0:
             raise self._refuse(key, cost, "limited", wait)
@@ -302,7 +306,7 @@ class RateLimiter(Admission):
 
     def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Hashable, float]:
         key = None if self._key is None else self._key(*args, **kwargs)
-        return key, self._cost(*args, **kwargs) if callable(self._cost) else self._cost
+        return key, self._cost if self._cost_of is None else self._cost_of(*args, **kwargs)
 
     # -- inside ---------------------------------------------------------------------------
 
