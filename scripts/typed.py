@@ -12,7 +12,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-
 # grpc ships no types, and an interceptor must derive from its base class.
 DERIVED_FROM_UNTYPED = {
     "hastack.contrib.grpc.ServerContext",
