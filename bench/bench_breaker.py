@@ -12,7 +12,7 @@ from time import monotonic
 from harness import ns_per_call, table
 
 from hastack.errors import CircuitOpen
-from hastack.ratelimit import CircuitBreaker
+from hastack.ratelimit import AdaptiveLimit, CircuitBreaker
 
 
 def work() -> None:
@@ -32,8 +32,8 @@ def full_breaker(**settings) -> CircuitBreaker:
     )
 
 
-def admit_and_settle(breaker: CircuitBreaker):
-    admit, settle = breaker._admit, breaker._settle
+def admit_and_settle(guard: CircuitBreaker | AdaptiveLimit):
+    admit, settle = guard._admit, guard._settle
 
     def call() -> None:
         permit = admit(monotonic(), (), {})
@@ -100,6 +100,15 @@ def open_path() -> None:
     table("Breaker, open", rows, base="try_acquire")
 
 
+def adaptive() -> None:
+    limit = AdaptiveLimit(initial=100)
+    rows = {
+        "AdaptiveLimit admit + settle": ns_per_call(admit_and_settle(limit)),
+        "AdaptiveLimit decorated": ns_per_call(limit(work)),
+    }
+    table("Adaptive limit", rows, base="AdaptiveLimit admit + settle")
+
+
 def five_threads() -> None:
     """The call runs under no lock: five sleeps of 0.1 s take 0.1 s."""
     rows = {}
@@ -128,4 +137,5 @@ def _five(call) -> float:
 if __name__ == "__main__":
     closed_path()
     open_path()
+    adaptive()
     five_threads()

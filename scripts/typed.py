@@ -12,6 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+# grpc ships no types, and an interceptor must derive from its base class.
+DERIVED_FROM_UNTYPED = {
+    "hastack.contrib.grpc.ServerContext",
+    "hastack.contrib.grpc_aio.ServerContext",
+}
+
 
 def main() -> None:
     """Ask ``pyright --verifytypes`` from a folder without configuration, as a user's project."""
@@ -26,11 +32,14 @@ def main() -> None:
     exported = report["exportedSymbolCounts"]
     if not exported["withKnownType"]:
         raise SystemExit(f"pyright found no public name of hastack\n{done.stdout}{done.stderr}")
-    if exported["withUnknownType"]:
-        for symbol in report["symbols"]:
-            if symbol["isExported"] and not (symbol["isTypeKnown"] or symbol["isTypeAmbiguous"]):
-                print(f"{symbol['name']}: type unknown", file=sys.stderr)
-        raise SystemExit(1)
+    unknown = {
+        symbol["name"]
+        for symbol in report["symbols"]
+        if symbol["isExported"] and not (symbol["isTypeKnown"] or symbol["isTypeAmbiguous"])
+    }
+    for name in sorted(unknown - DERIVED_FROM_UNTYPED):
+        print(f"{name}: type unknown", file=sys.stderr)
+    raise SystemExit(bool(unknown - DERIVED_FROM_UNTYPED))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-from hastack import events
 
 HERE = Path(__file__).parent
 CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -26,19 +23,6 @@ SETTINGS = {
 settings.register_profile("ci", derandomize=True, **SETTINGS)
 settings.register_profile("dev", **SETTINGS)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if CI else "dev"))
-
-
-@pytest.fixture(autouse=True)
-def _subscriptions_end_with_the_test() -> Iterator[None]:
-    """What serves for the life of a process subscribes for as long; the next test starts anew."""
-    before = set(events._subscriptions)
-    yield
-    left = set(events._subscriptions) - before
-    if left:
-        with events._lock:
-            for number in left:
-                del events._subscriptions[number]
-            events._rebuild()
 
 
 class SkipGate:

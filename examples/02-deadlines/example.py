@@ -1,4 +1,4 @@
-"""A page with a budget of 300 ms, three back ends over HTTP, and one of them slow."""
+"""A page with a budget of 400 ms, three back ends over HTTP, and one of them slow."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def page(base, *, tell_deadline):
 
     start = time.monotonic()
     try:
-        async with context.timeout(0.3), asyncio.TaskGroup() as group:
+        async with context.timeout(0.4), asyncio.TaskGroup() as group:
             for path in WORK:
                 group.create_task(ask(path))
     except* (DeadlineExceeded, OSError) as errors:

@@ -45,7 +45,13 @@ import attrs
 from . import context as _context
 from ._core import _validate
 from ._core._clock import SYSTEM_CLOCK
-from ._core._errors import InvalidArgument, LifecycleError, ShutdownRequested, StopFailed
+from ._core._errors import (
+    InvalidArgument,
+    LifecycleError,
+    ShutdownRequested,
+    StartFailed,
+    StopFailed,
+)
 from ._lifecycle import _order
 from ._lifecycle._conductor import Abort, Conductor, Shutdown
 from ._lifecycle._events import (
@@ -397,7 +403,8 @@ class Lifecycle:
                 blocked for good; ``None`` waits for it. Only where the signals are owned.
 
         Raises:
-            StartFailed: A component did not start.
+            StartFailed: A component did not start. A shutdown before everything was up is no
+                failure here.
             StopFailed: Something did not stop within the budget, or raised.
         """
         if any(is_async(call) for each in self._added.values() for call in each.calls.values()):
@@ -410,6 +417,10 @@ class Lifecycle:
             self.start()
             self._exit_on_overrun(limit)
             self.wait()
+        except StartFailed as failure:
+            if failure.component is not None:
+                raise
+            # Told to end before everything was up: an orderly end all the same.
         finally:
             self._release()
         return self._result()
@@ -425,6 +436,9 @@ class Lifecycle:
                 await self.start_async()
                 self._exit_on_overrun(limit)
                 await self.wait_async()
+            except StartFailed as failure:
+                if failure.component is not None:
+                    raise
             except BaseException as error:
                 await self._end_async(error)
                 raise

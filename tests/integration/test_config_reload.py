@@ -192,6 +192,7 @@ def test_a_forked_child_watches_on(path, watched, changes):
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:  # pragma: no cover  # the child reports through the pipe
+        signal.alarm(15)  # a child that hangs must not outlive the test
         try:
             deadline = time.monotonic() + 10
             while watched.current.health.failures != 2 and time.monotonic() < deadline:

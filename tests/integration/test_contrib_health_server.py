@@ -34,6 +34,18 @@ def health():
     return Health("orders")
 
 
+@pytest.fixture(params=[False, True], ids=["thread", "process"], autouse=True)
+def process(request, monkeypatch):
+    """Every promise holds with and without the process."""
+    original = HealthServer.__init__
+
+    def init(self, health, **options):
+        original(self, health, **{"process": request.param, **options})
+
+    monkeypatch.setattr(HealthServer, "__init__", init)
+    return request.param
+
+
 def test_the_endpoints(health):
     health.add_check("db", lambda: False, failures=1)
     with HealthServer(health, port=0) as server:
@@ -97,6 +109,7 @@ def test_liveness_does_not_wait_for_a_dependency(health):
     gate = threading.Event()
     health.add_check("db", lambda: gate.wait(10.0), timeout=10.0)
     with HealthServer(health, port=0) as server:
+        assert ask(server.port)[0] == 200  # its process is up
         statuses = []
         threads = [
             threading.Thread(target=lambda: statuses.append(ask(server.port, "/readyz")[0]))
@@ -104,7 +117,7 @@ def test_liveness_does_not_wait_for_a_dependency(health):
         ]
         for each in threads:
             each.start()
-        time.sleep(0.1)
+        time.sleep(0.3)
         begin = time.monotonic()
         assert ask(server.port)[0] == 200
         assert time.monotonic() - begin < 1.0
@@ -178,13 +191,16 @@ def test_bad_options_are_named(health, options):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-def test_a_forked_child_does_not_hold_the_port():
-    code = """
+def test_a_forked_child_does_not_hold_the_port(process):
+    code = (
+        f"""
+process = {process}"""
+        """
 import os, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 from hastack.contrib.health_server import HealthServer
 from hastack.health import Health
-server = HealthServer(Health(), port=0)
+server = HealthServer(Health(), port=0, process=process)
 server.start()
 port = server.port
 ready, done = os.pipe(), os.pipe()
@@ -195,12 +211,13 @@ if pid == 0:
     os._exit(0)
 os.read(ready[0], 1)
 server.stop()
-again = HealthServer(Health(), port=port)  # fails while the child holds the listener
+again = HealthServer(Health(), port=port, process=process)  # fails while the child holds the listener
 again.start()
 again.stop()
 os.write(done[1], b"x")
 print(os.waitpid(pid, 0)[1])
 """
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -213,6 +230,10 @@ print(os.waitpid(pid, 0)[1])
 
 
 class TestProcess:
+    @pytest.fixture(autouse=True)
+    def process(self):
+        """Asked for by each test here."""
+
     def test_liveness_comes_from_the_process_and_the_rest_from_the_service(self, health):
         health.add_check("db", lambda: False, failures=1)
         with HealthServer(health, port=0, process=True) as server:

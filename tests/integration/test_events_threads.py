@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 
@@ -130,6 +131,7 @@ def test_locks_held_at_the_fork_do_not_stop_the_child():
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:  # pragma: no cover  # the child reports through the pipe
+        signal.alarm(15)  # a child that hangs must not outlive the test
         try:
             TICK.publish(Tick(n=3))
             events.subscribe(lambda event: None, Tick)()

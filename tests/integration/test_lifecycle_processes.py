@@ -202,8 +202,8 @@ class TestSignals:
         code = """
             life = Lifecycle("hung", lame_duck=0.1, drain=0.1, stop=0.6)
             life.add("db", stop=lambda: say("db down"))
-            life.add("http", start=lambda: say("up"), stop=lambda: time.sleep(60),
-                     depends_on=["db"])
+            life.add("http", stop=lambda: time.sleep(60), depends_on=["db"])
+            life.on_phase(lambda phase: phase.value == "serving" and say("up"))
             life.run()
         """
         with Child(code) as child:
@@ -255,6 +255,27 @@ class TestSignals:
             assert child.line() == "ready False"
             assert child.line() == "stopped"
             assert child.end()[0] == 0
+
+    @pytest.mark.parametrize("kind", ["def", "async def"])
+    def test_a_signal_during_the_start_is_an_orderly_end(self, kind):
+        code = """
+            life = Lifecycle("x", lame_duck=60.0)
+            KIND start():
+                say("starting")
+                WAIT(0.5)
+            life.add("db", start=lambda: None, stop=lambda: say("db down"))
+            life.add("http", start=start, stop=lambda: say("http down"), depends_on=["db"])
+            say(life.run().start_failed)
+        """
+        wait = "time.sleep" if kind == "def" else "await asyncio.sleep"
+        with Child(code.replace("KIND", kind).replace("WAIT", wait)) as child:
+            assert child.line() == "starting"
+            child.signal()
+            status, out, err = child.end()
+            assert status == 0, err
+            # A thread cannot be interrupted, so it starts and is stopped; a task is cancelled.
+            down = ["http down", "db down"] if kind == "def" else ["db down"]
+            assert out.splitlines() == [*down, "None"]
 
     def test_a_start_failure_ends_the_process_with_the_story(self):
         code = """

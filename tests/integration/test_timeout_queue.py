@@ -178,6 +178,23 @@ def test_under_a_parent():
     asyncio.run(main())
 
 
+def test_an_earlier_deadline_of_a_parent_does_not_queue_up():
+    @Timeout(5.0)
+    async def nap(seconds):
+        await asyncio.sleep(seconds)
+
+    async def main():
+        holder = asyncio.create_task(nap(4.0))
+        await asyncio.sleep(0)
+        start = time.monotonic()
+        with context.timeout(0.02), pytest.raises(DeadlineExceeded):  # no scope of the task
+            await nap(4.0)
+        assert time.monotonic() - start < 2.0
+        holder.cancel()
+
+    asyncio.run(main())
+
+
 def test_a_parent_that_ends_on_entering():
     """The parent ends after it was looked at and before the scope is linked to it."""
 

@@ -139,6 +139,14 @@ def test_limit_comes_back_at_once_after_a_blip():
     service.seconds = 0.05
     service.run(2.0)
     assert service.controller.limit == 60
+    assert service.controller.before_inflight == 0.0
+    # Only once: what is bad again so soon is no blip.
+    service.seconds = 0.25
+    while service.controller.bad < 2:
+        service.run(0.01)
+    service.seconds = 0.05
+    service.run(2.0)
+    assert service.controller.limit < 60
 
 
 def test_dips_are_short_and_shallow():
@@ -166,6 +174,16 @@ def test_fast_failures_are_no_fast_successes():
     service.run(20.0)
     assert service.controller.baseline == pytest.approx(0.05, rel=0.1)
     assert service.controller.limit <= 1.15 * before
+
+
+def test_the_limit_does_not_grow_while_many_calls_fail():
+    service = Service(initial=5)
+    service.failing = 3
+    service.run(10.0)
+    assert max(service.limits) == 5
+    service.failing = 0
+    service.run(10.0)
+    assert service.controller.limit > 10
 
 
 def test_timeouts_alone_bring_the_limit_down_to_its_floor():

@@ -197,6 +197,12 @@ def test_the_line_is_bounded_and_nobody_overtakes(clock):
     assert limit.inflight == 0
 
 
+def test_a_place_that_is_about_to_go_to_the_line_is_not_taken(clock):
+    limit = make(clock)
+    limit._core.waiting = True
+    assert not limit.try_acquire()
+
+
 def test_cancelled_while_waiting_takes_nothing(clock):
     limit = make(clock, initial=1)
 

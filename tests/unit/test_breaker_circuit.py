@@ -559,3 +559,22 @@ def test_guard_protocol(clock):
     with pytest.raises(CircuitOpen) as caught:
         breaker._admit(now, (), {})
     assert caught.value.retry_after == 5.0
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_after_a_fork(clock, busy):
+    """What runs in the child; with ``busy`` a thread of the parent was inside at the fork."""
+    breaker = tripped(clock)
+    clock.advance(5.0)
+    lost = breaker.acquire()
+    forced = make(clock)
+    forced.force_open()
+    for each in (breaker, forced):
+        if busy:
+            each._lock.acquire()
+        each._after_fork()
+    assert breaker.state is (BreakerState.CLOSED if busy else BreakerState.HALF_OPEN)
+    lost.failure()
+    breaker.acquire().success()
+    assert breaker.state is BreakerState.CLOSED
+    assert forced.state is BreakerState.FORCED_OPEN

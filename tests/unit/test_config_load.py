@@ -208,6 +208,8 @@ def test_values_of_the_right_type_pass_as_they_are():
         ("mixed = 1.5", "expected an integer, got 1.5"),
         ('pick = "c"', "'c' is not one of them"),
         ("pick = true", "True is not one of them"),
+        ("pick = 3.0", "3.0 is not one of them"),
+        ("level = true", "True is not one of them"),
         ('colour = "bleu"', "'bleu' is not one of them; did you mean 'blue'?"),
         ('path = ""', "expected a path, got ''"),
         ("day = 2024-02-03T04:05:06", "datetime is not a date"),
@@ -257,6 +259,13 @@ def test_everything_is_reported_at_once(tmp_path):
     assert by_path["health.cache_ttl"] == ("-1.0 is out of range", ">= 0")
     assert "did you mean 'check_timeout'?" in by_path["health.check_timeuot"][0]
     assert "did you mean 'events'?" in by_path["event"][0]
+
+
+def test_what_is_missing_is_looked_for_where_its_table_was_opened(tmp_path):
+    first = write(tmp_path, "\n[ratelimit.a]\n")
+    second = write(tmp_path, "[ratelimit.a]\nburst = 2\n", "b.toml")
+    [(where, _, _, source)] = mistakes(first, second)
+    assert (where, source) == ("ratelimit.a.rate", f"{first}:2")
 
 
 def test_the_message_lists_them(tmp_path):

@@ -815,6 +815,18 @@ class TestWaitAsync:
 
         run(scenario)
 
+    def test_a_loop_that_is_gone_is_no_error(self):
+        async def main():
+            waiting = ctx.wait_async()
+            waiting.send(None)
+            return waiting
+
+        ctx = context.with_cancel()
+        waiting = ManualClock().run(main())
+        assert ctx.cancel("late") is True
+        with pytest.raises(asyncio.CancelledError):
+            waiting.throw(asyncio.CancelledError())
+
     def test_another_clock_than_the_loops(self):
         clock = ManualClock(5_000_000.0)
 

@@ -86,6 +86,15 @@ def test_a_pulse_speaks_against_life_only_after_its_age():
     assert pulse.against(12.5) == "loop: no sign of life for 2.50 s (limit 2 s)"
 
 
+def test_a_beat_is_told_to_the_mirror():
+    told = []
+    pulse = Pulse("loop", 2.0, 0.0)
+    pulse.beat(5.0)
+    pulse.mirror = told.append
+    pulse.beat(6.0)
+    assert (pulse.last, told) == (6.0, [6.0])
+
+
 class TestHttp:
     @pytest.mark.parametrize(
         ("path", "root", "asked"),

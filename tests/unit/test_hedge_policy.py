@@ -361,10 +361,13 @@ def test_threads_deadline_and_cancel():
         gate.set()
 
 
-def test_threads_all_busy():
+@pytest.mark.parametrize("delay", [0.0, 60.0])
+def test_threads_all_busy(delay):
     blocker = Calls(["a", "b"])
-    hedge = Hedge(60.0, max_threads=2)
-    holders = [threading.Thread(target=hedge(blocker)) for _ in range(2)]
+    holding = Hedge(60.0, max_threads=2)
+    hedge = Hedge(delay)
+    hedge._workers = holding._workers
+    holders = [threading.Thread(target=holding(blocker)) for _ in range(2)]
     for thread in holders:
         thread.start()
     for entered in blocker.entered:

@@ -18,7 +18,7 @@ from hastack._lifecycle._machine import (
     Spec,
     Step,
 )
-from hastack.errors import ShutdownRequested
+from hastack.errors import Cancelled, ShutdownRequested
 
 CAUSE = ShutdownRequested("test")
 BUDGET = Budget(lame_duck=30.0, drain=20.0, stop=10.0)
@@ -162,6 +162,14 @@ class TestStart:
         end = report(machine.done(2.0, "a", Step.START, OSError()))
         assert end.stopped == ()
         assert [name for name, _, _ in end.errors] == ["b", "a"]
+
+    def test_a_start_that_was_cancelled_by_the_end_is_no_error(self):
+        machine = Machine([spec("a")], BUDGET)
+        machine.start(0.0)
+        machine.shutdown(1.0, CAUSE)
+        end = report(machine.done(2.0, "a", Step.START, Cancelled()))
+        assert end.ok
+        assert end.errors == end.stopped == end.not_stopped == ()
 
     def test_a_late_start_is_stopped_even_after_its_share_of_the_time(self):
         machine = Machine([spec("low"), spec("high", "low", start=5.0)], BUDGET)

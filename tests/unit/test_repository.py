@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from hastack._core import _accel
 
@@ -39,6 +42,12 @@ def test_no_import_contract_is_switched_off() -> None:
     contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
     assert contracts
     assert not [c["name"] for c in contracts if "ignore_imports" in c]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_links_between_files_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
+        assert "://" in target or (ROOT / target).exists(), target
 
 
 def test_every_public_module_has_its_place_in_the_reference() -> None:

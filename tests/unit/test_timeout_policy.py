@@ -117,6 +117,27 @@ def test_cancel_from_outside_stays_a_cancel(clock):
     clock.run(main())
 
 
+def test_the_context_of_a_call_ends_with_it(clock):
+    ctx = Timeout(2.0)(context.current)()
+    assert str(ctx.err()) == "context cancelled: its scope was left"
+    with ctx:  # entered no longer
+        pass
+
+    def late():
+        clock.advance(3.0)
+        return context.current()
+
+    assert isinstance(Timeout(2.0)(late)().err(), DeadlineExceeded)
+
+    with context.with_cancel() as parent:
+
+        def cancelled():
+            parent.cancel("shutdown")
+            return context.current()
+
+        assert str(Timeout(2.0)(cancelled)().cause()) == "shutdown"
+
+
 def test_block(clock):
     guard = Timeout(2.0)
     with guard as same:

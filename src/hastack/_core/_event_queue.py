@@ -131,7 +131,7 @@ class Queue(Generic[T]):
             if time.monotonic() >= end:
                 return
 
-    async def get_async(self, timeout: Seconds) -> T | None:  # noqa: ASYNC109  # the same face as get
+    async def get_async(self, timeout: Seconds) -> T | None:  # the same face as get
         """Like `get`, on the running event loop. Cancelling it loses no event."""
         import asyncio
 

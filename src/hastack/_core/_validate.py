@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from math import isfinite, isnan
+from math import inf, isfinite, isnan
 from typing import TYPE_CHECKING, TypeAlias
 
 from ._errors import InvalidArgument
@@ -25,7 +25,10 @@ def number(
     """``value`` as float when it is a real, finite number for which ``valid`` holds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidArgument(parameter, value, accepted)
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # an int beyond the largest float
+        result = inf
     if not isfinite(result) or not valid(result):
         raise InvalidArgument(parameter, value, accepted)
     return result

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from hastack._core._errors import ShutdownRequested
+from hastack._core._errors import ContextError, ShutdownRequested
 
 from . import _order
 from ._report import ShutdownReport
@@ -232,7 +232,9 @@ class Machine:
         # A step that noticed the end of its time by itself has not done its work, which the
         # report says in its own words.
         late = isinstance(error, TimeoutError) and step in {Step.DRAIN, Step.STOP}
-        if error is not None and not late:
+        # Nor is a start at fault that was cancelled because the service ends.
+        given_up = step is Step.START and self.phase is Phase.STOPPING
+        if error is not None and not late and not (given_up and isinstance(error, ContextError)):
             self._errors.append((name, step.value, error))
         if self.phase is Phase.STARTING:
             self._done_starting(part, step, error, answer, now, out)

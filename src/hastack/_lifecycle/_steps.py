@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from hastack import context
+from hastack._core._errors import Cancelled
 
 if TYPE_CHECKING:
     import asyncio
@@ -102,7 +103,7 @@ class Steps:
                     with context.using(ctx):
                         result = await call()
             except asyncio.CancelledError as error:
-                ended(error, None)
+                ended(Cancelled("given up", cause=error), None)
                 raise
             except (SystemExit, KeyboardInterrupt) as error:
                 # Raised on, these would tear down the whole loop in the middle of a shutdown.

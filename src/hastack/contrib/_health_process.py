@@ -7,6 +7,7 @@ answers. Everything else it passes on to the application's own health thread.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -130,11 +131,13 @@ def main(arguments: str) -> None:
     pulses = SharedPulses(options["memory"])
     limit = threading.BoundedSemaphore(options["limit"])
 
-    def serve(sock: socket.socket) -> None:
+    live, upstream = frozenset(options["live"]), options["upstream"]
+
+    def serve(sock: socket.socket, head: bytes) -> None:
         try:
             with sock:
                 sock.settimeout(options["timeout"])
-                _serve(sock, pulses, frozenset(options["live"]), options["upstream"])
+                _serve(sock, head, pulses, live, upstream)
         except OSError:  # the client is slow or gone
             pass
         finally:
@@ -146,9 +149,19 @@ def main(arguments: str) -> None:
             sock, _ = listener.accept()
         except OSError:  # gone already, or out of descriptors
             limit.release()
-            time.sleep(0.05)
+            time.sleep(0.01)
             continue
-        threading.Thread(target=serve, args=(sock,), daemon=True).start()
+        head = b""
+        with contextlib.suppress(OSError):  # nothing there yet; or gone, as the thread will see
+            head = sock.recv(8192, socket.MSG_DONTWAIT)
+        # A probe is here in one piece, and its answer fits into the socket: no thread for that.
+        reply = _liveness(head, pulses, live) if b"\r\n\r\n" in head else None
+        if reply is None:
+            threading.Thread(target=serve, args=(sock, head), daemon=True).start()
+            continue
+        limit.release()
+        with sock, contextlib.suppress(OSError):
+            sock.send(reply, socket.MSG_DONTWAIT)
 
 
 def _end_with(parent: socket.socket) -> None:
@@ -158,27 +171,39 @@ def _end_with(parent: socket.socket) -> None:
         os._exit(0)
 
 
-def _serve(sock: socket.socket, pulses: SharedPulses, live: frozenset[str], upstream: int) -> None:
-    head = b""
+def _serve(
+    sock: socket.socket, head: bytes, pulses: SharedPulses, live: frozenset[str], upstream: int
+) -> None:
     while b"\r\n\r\n" not in head and len(head) < 8192:
         data = sock.recv(8192)
         if not data:
             return
         head += data
-    words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
-    path, _, query = words[1].partition("?") if len(words) == 3 else ("", "", "")
-    if path not in live:
+    reply = _liveness(head, pulses, live)
+    if reply is None:
         _pass_on(sock, head, upstream)
-        return
+    else:
+        sock.sendall(reply)
+
+
+def _liveness(head: bytes, pulses: SharedPulses, live: frozenset[str]) -> bytes | None:
+    """The response when ``head`` asks for liveness."""
+    lines = head.decode("latin-1").split("\r\n")
+    words = lines[0].split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        return None
+    path, _, query = words[1].partition("?")
+    if path not in live:
+        return None
     accept = ""
-    for line in head.decode("latin-1").split("\r\n"):
+    for line in lines[1:]:
         name, _, value = line.partition(":")
         if name.lower() == "accept":
             accept = value
     now = time.monotonic()  # the same clock in every process of the machine
     against = [why for each in pulses.read() if (why := each.against(now)) is not None]
     reply = refused(words[0]) or render("live", judge((), against), query=query, accept=accept)
-    sock.sendall(wire(reply, words[0], REASONS[reply.status]))
+    return wire(reply, words[0], REASONS[reply.status])
 
 
 def _pass_on(sock: socket.socket, head: bytes, upstream: int) -> None:
@@ -187,6 +212,11 @@ def _pass_on(sock: socket.socket, head: bytes, upstream: int) -> None:
         behind.sendall(head)
         while data := behind.recv(65536):
             sock.sendall(data)
+    # Let the client close first: closing on unread data would reset the connection and with it
+    # destroy the response (RFC 9112, section 9.6).
+    sock.shutdown(socket.SHUT_WR)
+    while sock.recv(65536):
+        pass
 
 
 def wire(reply: Reply, method: str, reason: str) -> bytes:

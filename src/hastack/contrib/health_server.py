@@ -1,7 +1,8 @@
-"""The health endpoints on a port of their own, served by one thread.
+"""The health endpoints on a port of their own.
 
 ``/healthz`` stays fast while the application's event loop is busy or blocked, and can tell that
-it is blocked, because it does not run on it. Standard library only.
+it is blocked, because it does not run on it: liveness is answered by a small process of its own
+from shared memory, everything else by one thread. Standard library only.
 
 Example:
     >>> import urllib.request
@@ -79,7 +80,7 @@ class _Asked:
 
 @final
 class HealthServer:
-    """Serves the health endpoints from a thread; a component for `Lifecycle.add`.
+    """Serves the health endpoints on a port; a component for `Lifecycle.add`.
 
     One thread does all input and output without blocking. A request that has to wait for checks
     does so on a second thread (one per question), so that ``/healthz`` never waits for a
@@ -98,7 +99,8 @@ class HealthServer:
         process: Whether a small process of its own takes the connections and answers liveness
             from shared memory, while everything else is passed on to the thread. It costs some
             megabytes; in return ``/healthz`` waits for nobody, not even for the interpreter of
-            a service that is busy to the last drop or stuck in a C extension. POSIX only.
+            a service that is busy to the last drop or stuck in a C extension. Without it, the
+            thread answers that as well.
         switch_interval: Bound in seconds for `sys.setswitchinterval` while serving, ``None``
             to leave it alone. A thread that wakes up waits this long for the interpreter when
             another one is computing, and answering a request takes three such waits; with
@@ -120,7 +122,7 @@ class HealthServer:
         metrics: bool = True,
         max_connections: int = 64,
         timeout: Seconds = 5.0,
-        process: bool = False,
+        process: bool = True,
         switch_interval: Seconds | None = 0.0005,
     ) -> None:
         _validate.integer("port", port, minimum=0)
@@ -167,7 +169,7 @@ class HealthServer:
             # Accept only when the request is there: one wake-up less for each probe.
             seconds = max(int(self._timeout), 1)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
-        if self._process:
+        if self._process and sys.executable:  # an embedded interpreter may have no program
             self._public, listener = listener, socket.create_server(("127.0.0.1", 0))
             listener.setblocking(False)
             self._start_process(self._public, int(listener.getsockname()[1]))

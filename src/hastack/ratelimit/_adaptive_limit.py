@@ -187,7 +187,7 @@ class AdaptiveLimit(Admission):
             admitted = self._core.admit()
         if admitted:
             return Permit(self, (self._core.epoch, self._clock.monotonic()), 0.0)
-        return Permit(self, None, self._refuse(None, 1.0, "limited", None).retry_after)
+        return Permit(self, None, self._refused("limited"))
 
     def acquire(
         self, *, timeout: float | timedelta | None = None, ctx: Context | None = None
@@ -206,7 +206,10 @@ class AdaptiveLimit(Admission):
         return Permit(self, self._wait(limit, ctx), 0.0)
 
     async def acquire_async(
-        self, *, timeout: float | timedelta | None = None, ctx: Context | None = None
+        self,
+        *,
+        timeout: float | timedelta | None = None,  # the same face as acquire
+        ctx: Context | None = None,
     ) -> Permit:
         """`acquire` for a task: suspends it instead of blocking the thread."""
         limit = _validate.optional_seconds("timeout", timeout, zero=True)
@@ -271,12 +274,12 @@ class AdaptiveLimit(Admission):
             self._room.wait(None, 1.0, timeout, context.current() if ctx is None else ctx)
         return self._core.epoch, self._clock.monotonic()
 
-    async def _wait_async(self, timeout: float | None, ctx: Context | None) -> tuple[int, float]:
+    async def _wait_async(self, limit: float | None, ctx: Context | None) -> tuple[int, float]:
         with self._lock:
             admitted = self._core.admit()
         if not admitted:
             now_ctx = context.current() if ctx is None else ctx
-            await self._room.wait_async(None, 1.0, timeout, now_ctx)
+            await self._room.wait_async(None, 1.0, limit, now_ctx)
         return self._core.epoch, self._clock.monotonic()
 
     def _leave(self, permit: tuple[int, float], now: float, outcome: int) -> None:
@@ -318,7 +321,11 @@ class AdaptiveLimit(Admission):
     def _refuse(
         self, key: Hashable, cost: float, reason: str, retry_after: float | None
     ) -> ConcurrencyLimited:
-        # By then the calls now in flight will have made room once.
+        text = None if reason == "limited" else f"concurrency limit reached ({reason})"
+        return ConcurrencyLimited(self.name, retry_after=self._refused(reason), reason=text)
+
+    def _refused(self, reason: str) -> float | None:
+        """Report a refused call; seconds until the calls now in flight will have made room."""
         retry_after = self._core.controller.latency or None
         if REJECTED.subscribers:
             REJECTED.publish(
@@ -331,8 +338,7 @@ class AdaptiveLimit(Admission):
                     retry_after=retry_after,
                 )
             )
-        text = None if reason == "limited" else f"concurrency limit reached ({reason})"
-        return ConcurrencyLimited(self.name, retry_after=retry_after, reason=text)
+        return retry_after
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()

@@ -220,7 +220,7 @@ class CircuitBreaker(Admission):
         now = self._clock.monotonic()
         epoch = self._gate.request(now)
         if epoch is None:
-            return Permit(self, None, self._refuse(now).retry_after)
+            return Permit(self, None, self._refused(now))
         return Permit(self, (epoch, now), 0.0)
 
     def acquire(self) -> Permit:
@@ -290,7 +290,11 @@ class CircuitBreaker(Admission):
         self._gate.record(*permit, now, IGNORED)
 
     def _refuse(self, now: float) -> CircuitOpen:
-        """The error of a refused call, which is reported."""
+        """The error for a refused call, which is reported."""
+        return CircuitOpen(self.name, retry_after=self._refused(now))
+
+    def _refused(self, now: float) -> float | None:
+        """Report a refused call; seconds until it may be tried again."""
         retry_after = self._gate.core.retry_after(now)
         if REJECTED.subscribers:
             REJECTED.publish(
@@ -303,7 +307,7 @@ class CircuitBreaker(Admission):
                     retry_after=retry_after,
                 )
             )
-        return CircuitOpen(self.name, retry_after=retry_after)
+        return retry_after
 
     def _announce(self, change: Change, now: float) -> None:
         if BREAKER_CHANGED.subscribers:

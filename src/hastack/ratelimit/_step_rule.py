@@ -58,9 +58,7 @@ class StepCore:
 
     def _step(self) -> None:
         window = self.window
-        abnormal = (
-            window.quantile(0.95) > self.max_p95 or window.success_rate < self.min_success
-        )
+        abnormal = window.quantile(0.95) > self.max_p95 or window.success_rate < self.min_success
         self.abnormal_in_row = self.abnormal_in_row + 1 if abnormal else 0
         if self.abnormal_in_row >= 2:
             self.rate *= DOWN
