@@ -189,7 +189,8 @@ class Health:
         successes: int | None = None,
         on: Iterable[str] = ("readiness",),
     ) -> Callable[[F], F]:
-        """Register a function as a check; see `add_check` for the arguments."""
+        """Register a function as a check; see `add_check` for the arguments and errors."""
+        _validate.text("name", name)  # not only when the decorator is used: @health.check, bare
 
         def register(call: F) -> F:
             self.add_check(
@@ -321,7 +322,11 @@ class Health:
         if loop is None:
             import asyncio
 
-            loop = asyncio.get_running_loop()
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                accepted = "an event loop, when called from outside of a running one"
+                raise InvalidArgument("loop", None, accepted) from None
         with self._lock:
             # Never changed in place: liveness reads it without the lock.
             self._loops = {k: w for k, w in self._loops.items() if not k.is_closed()}
