@@ -85,6 +85,13 @@ def test_settings_made_by_hand_say_what_fits():
         config.TimeoutConfig(seconds=-1)
 
 
+def test_how_things_show_themselves():
+    bucket = ratelimit.TokenBucket("5/s", name="api")
+    assert repr(ratelimit.AllOf(bucket, name="all")) == "<AllOf 'all' of <TokenBucket 'api'>>"
+    assert repr(health.Health("shop")) == "<Health 'shop', 0 checks>"
+    assert repr(lifecycle.Lifecycle("shop")) == "<Lifecycle 'shop' new>"
+
+
 def test_a_with_block_has_no_arguments_for_a_key():
     keyed = ratelimit.TokenBucket("5/s", key=lambda user: user)
     with pytest.raises(InvalidArgument, match=r"key=.*with block; see \.reserve"), keyed:
