@@ -353,12 +353,13 @@ class Context:
             end = node._end
             node = node._parent
         deadline = self._deadline
-        if deadline is not None and deadline <= (
-            self._clock.monotonic() if end is None else end.at
-        ):
-            return self._expire()
         if end is None:
-            return None
+            if deadline is None or self._clock.monotonic() < deadline:
+                return None
+            return self._expire()
+        # At the same reading the ancestor was first: this context may be younger than its end.
+        if deadline is not None and deadline < end.at:
+            return self._expire()
         with _lock:
             if self._end is None:
                 self._end = end
