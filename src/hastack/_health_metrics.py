@@ -41,14 +41,41 @@ class EventCounter:
     """
 
     def __init__(self, *, max_series: int = MAX_SERIES) -> None:
+        self._counts = _Counts(max_series)
+        # The subscription holds the counts only, so that a counter which is dropped rather than
+        # closed stops counting too.
+        finalizer = weakref.finalize(self, subscribe(self._counts.count))
+        finalizer.atexit = False
+        self.close: Callable[[], object] = finalizer
+
+    def families(self) -> list[Family]:
+        """All counters, as they stand."""
+        return [
+            Family(
+                f"hastack_{_snake(kind.__name__)}",
+                "counter",
+                f"{kind.__name__} events.",
+                tuple((labels, float(count)) for labels, count in series.items()),
+            )
+            for kind, series in sorted(
+                self._counts.copy().items(), key=lambda item: item[0].__name__
+            )
+        ]
+
+
+class _Counts:
+    """The numbers themselves, apart from the one who may be dropped."""
+
+    def __init__(self, max_series: int) -> None:
         self._max = max_series
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler or a finalizer on this very thread may publish as well.
+        self._lock = threading.RLock()
         self._counts: dict[type[Event], dict[Labels, int]] = {}
         self._fields: dict[type[Event], tuple[str, ...]] = {}
-        self.close: Callable[[], None] = subscribe(self._count)
         _all.add(self)
 
-    def _count(self, event: Event) -> None:
+    def count(self, event: Event) -> None:
+        """One more."""
         kind = type(event)
         fields = self._fields.get(kind)
         if fields is None:
@@ -64,19 +91,10 @@ class EventCounter:
                 labels = _OVERFLOW
             series[labels] = series.get(labels, 0) + 1
 
-    def families(self) -> list[Family]:
-        """All counters, as they stand."""
+    def copy(self) -> dict[type[Event], dict[Labels, int]]:
+        """As they stand."""
         with self._lock:
-            counts = {kind: dict(series) for kind, series in self._counts.items()}
-        return [
-            Family(
-                f"hastack_{_snake(kind.__name__)}",
-                "counter",
-                f"{kind.__name__} events.",
-                tuple((labels, float(count)) for labels, count in series.items()),
-            )
-            for kind, series in sorted(counts.items(), key=lambda item: item[0].__name__)
-        ]
+            return {kind: dict(series) for kind, series in list(self._counts.items())}
 
 
 def _label(name: str, value: Any) -> str | None:
@@ -144,12 +162,12 @@ def flags(name: str, help_text: str, label: str, values: Mapping[str, bool]) -> 
     )
 
 
-_all: weakref.WeakSet[EventCounter] = weakref.WeakSet()
+_all: weakref.WeakSet[_Counts] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for counter in list(_all):
-        counter._lock = threading.Lock()  # the parent's may have been held at the fork
+    for counts in list(_all):
+        counts._lock = threading.RLock()  # the parent's may have been held at the fork
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -135,6 +135,8 @@ def deadline(
     if parent is None:
         parent = _current.get()
     above = None if parent.__class__ is Background else parent
+    if above is not None:
+        above._look()  # ``at`` may lie before an end that nobody has looked at: that came first
     return Context(above, parent._clock, parent._values, at, cause)
 
 

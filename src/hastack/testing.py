@@ -21,6 +21,7 @@ import selectors
 import threading
 import weakref
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, final
 
 from ._core._cancel import Background, _current
@@ -41,6 +42,8 @@ __all__ = ("ManualClock",)
 # work that the loop itself has handed to an executor.
 _STRANGER = 0.005
 _WORKER = 0.05
+# The most that a thread gets which is running or waits for a processor. Only Linux tells.
+_RUNNING = 2.0
 
 
 @final
@@ -54,9 +57,10 @@ class ManualClock:
 
     When every thread waits on this clock, the jump is immediate and exact. Otherwise somebody
     may be about to do something, and gets a few real milliseconds (50 while ``run_in_executor``
-    or `asyncio.to_thread` work is under way) before time moves on. Threads that are older than
-    the clock count from their first wait on it. Give a larger ``autojump`` to threads that work
-    for longer than that between two waits.
+    or `asyncio.to_thread` work is under way) before time moves on; on Linux, one that is running
+    or waits for a processor gets up to two seconds, so that a busy machine changes nothing.
+    Threads that are older than the clock count from their first wait on it. Give a larger
+    ``autojump`` to threads that work for longer than that between two waits.
 
     Args:
         start: First reading, in seconds.
@@ -73,7 +77,8 @@ class ManualClock:
         self._lock = threading.RLock()
         self._timers: list[tuple[float, int, list[Callable[[], None]]]] = []
         self._order = itertools.count()
-        self._waiting: dict[int, float] = {}  # token -> end of that wait
+        # (token, native id of the thread) -> end of that wait
+        self._waiting: dict[tuple[int, int], float] = {}
         # Threads that were there before and have not used this clock since.
         self._bystanders = weakref.WeakSet(threading.enumerate())
         self._bystanders.discard(threading.current_thread())
@@ -144,7 +149,7 @@ class ManualClock:
         What a thread waits for is set in real time and tells this clock nothing, therefore the
         polling. ``patience`` is a lower bound for the real time given to others.
         """
-        token = next(self._order)
+        token = next(self._order), threading.get_native_id()
         self._bystanders.discard(threading.current_thread())
         with self._lock:
             self._waiting[token] = end
@@ -156,7 +161,7 @@ class ManualClock:
                     waited, before = 0.0, self._now
                     if poll(0.0):  # a timer that ran in the jump may have woken this loop
                         return
-                grace = inf if self._autojump is None else self._grace(patience)
+                grace = inf if self._autojump is None else self._grace(patience, waited)
                 if waited < grace:
                     pause = min(_STRANGER, grace - waited)
                     if poll(pause):
@@ -168,14 +173,19 @@ class ManualClock:
             with self._lock:
                 del self._waiting[token]
 
-    def _grace(self, patience: float) -> float:
-        """Real seconds for others before time may move."""
+    def _grace(self, patience: float, waited: float = 0.0) -> float:
+        """Real seconds for others before time may move, ``waited`` of which have gone by."""
         grace = max(self._autojump or 0.0, patience)
         threads = {t for t in threading.enumerate() if t.name != "hastack-timers"}
         if not self._workers:
             threads.difference_update(self._bystanders)
         if len(threads) > len(self._waiting):
             grace = max(grace, _WORKER if self._workers else _STRANGER)
+            if grace <= waited < _RUNNING:
+                with self._lock:
+                    waiting = {native_id for _, native_id in self._waiting}
+                if any(_runs(t) for t in threads if t.native_id not in waiting):
+                    grace = _RUNNING
         return grace
 
     def _jump(self) -> bool:
@@ -210,6 +220,16 @@ class ManualClock:
                 callback = cell.pop() if cell else None
             if callback is not None:
                 callback()
+
+
+def _runs(thread: threading.Thread) -> bool:
+    """Whether ``thread`` is running or would if it were given a processor."""
+    try:
+        stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text(encoding="latin-1")
+        # After the name, which may contain anything, comes the state.
+        return stat.rpartition(")")[2].split()[0] in {"R", "D"}
+    except (OSError, IndexError):  # another system, or the thread has ended
+        return False
 
 
 class _JumpingSelector(selectors.DefaultSelector):

@@ -26,6 +26,7 @@ class Node:
     owned: bool
     values: dict
     end: tuple[str, object, float] | None = None  # kind, cause, when
+    stillborn: bool = False  # made below an ended one, and so ended the same way
     watchers: list[Watcher] = field(default_factory=list)
 
 
@@ -69,6 +70,9 @@ class Tree(RuleBasedStateMachine):
         if value is not None:
             values[value[0]] = value[1]
         node = Node(ctx, None if cut else parent, deadline, owned, values)
+        self.settle()
+        if node.parent is not None and node.parent.end is not None:
+            node.end, node.stillborn = node.parent.end, True
         self.known.append(node)
         self.settle()
         return node
@@ -160,7 +164,7 @@ class Tree(RuleBasedStateMachine):
             node.ctx.check()
             return
         kind, why, when = node.end
-        if any(n.deadline == when for n in self.lineage(node)):
+        if any(n.deadline == when and not n.stillborn for n in self.lineage(node)):
             # Both at the same reading of the clock: either answer is true.
             assert isinstance(error, (Cancelled, DeadlineExceeded))
         elif kind == "cancel":

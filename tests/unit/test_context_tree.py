@@ -190,6 +190,19 @@ class TestCancel:
         top.cancel("over")
         assert isinstance(context.timeout(0.0, parent=top).err(), Cancelled)
 
+    @pytest.mark.parametrize("looked", [False, True])
+    @pytest.mark.parametrize("at", [1001.0, 1002.0, 1003.0])
+    def test_what_is_made_after_the_end_of_an_ancestor_reports_that(self, root, clock, looked, at):
+        top = context.with_cancel(root)
+        middle = context.with_cancel(top)
+        clock.advance(1002.0 - clock.monotonic())
+        top.cancel("over")
+        assert not looked or middle.done
+        clock.advance(1.0)
+        late = context.deadline(at, parent=middle)
+        assert late.cause() is top.cause()
+        assert context.timeout(0.0, parent=middle).cause() is top.cause()
+
     def test_history_is_told_by_time_not_by_the_first_look(self, root, clock):
         top = context.with_cancel(root)
         early = context.timeout(1.0, parent=top)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import threading
 
@@ -450,6 +452,26 @@ class TestEvents:
         assert {"overflow": "true"} in labels
         assert all(each.get("status", "pass") == "pass" for each in labels)
         assert not any("detail" in each for each in labels)
+
+    @pytest.mark.parametrize("close", [True, False])
+    def test_a_counter_that_is_closed_or_dropped_ends_its_subscription(self, close):
+        before = set(events._subscriptions)
+        counter = EventCounter()
+        assert len(set(events._subscriptions) - before) == 1
+        if close:
+            counter.close()
+            counter.close()
+            assert set(events._subscriptions) == before
+        del counter
+        gc.collect()
+        assert set(events._subscriptions) == before
+
+    def test_an_event_inside_the_counting_of_another_does_not_hang(self):
+        counter = EventCounter()
+        event = HealthChanged(name="orders", check="db", status=Status.PASS, detail="")
+        with contextlib.closing(counter), counter._counts._lock:  # as in a signal handler
+            events.topic(HealthChanged).publish(event)
+        assert [f.name for f in counter.families()] == ["hastack_health_changed"]
 
 
 class TestEndpoints:

@@ -289,7 +289,7 @@ class Calls:
             self.count += 1
             self.contexts.append(context.current())
         self.entered[rank].set()
-        assert self.gates[rank].wait(5.0)
+        assert self.gates[rank].wait(30.0)
         outcome = self.outcomes[rank]
         if isinstance(outcome, BaseException):
             raise outcome
@@ -303,7 +303,7 @@ class Calls:
                 if step == "pause":
                     threading.Event().wait(rank)
                 elif step == "wait":
-                    assert self.entered[rank].wait(5.0)
+                    assert self.entered[rank].wait(30.0)
                 else:
                     self.gates[rank].set()
 
@@ -349,9 +349,23 @@ def test_threads_final_error():
 
 def test_threads_deadline_and_cancel():
     calls = Calls(["one", "two", "three"])
-    hedge = Hedge(0.001)
-    with context.timeout(0.02) as ctx, pytest.raises(DeadlineExceeded):
+    hedge = Hedge(1.0)
+    clock = ManualClock(autojump=None)
+
+    def pass_time():
+        assert calls.entered[0].wait(30.0)
+        for _ in range(3000):
+            clock.advance(1.0)
+            if calls.entered[1].wait(0.01):
+                break
+        clock.advance(1e6)
+
+    helper = threading.Thread(target=pass_time)
+    helper.start()
+    root = context.background(clock=clock)
+    with context.timeout(1e6, parent=root) as ctx, pytest.raises(DeadlineExceeded):
         hedge(calls)()
+    helper.join()
     assert all(c.done for c in calls.contexts)
     with context.with_cancel() as ctx, pytest.raises(Cancelled):
         ctx.cancel()
@@ -371,7 +385,7 @@ def test_threads_all_busy(delay):
     for thread in holders:
         thread.start()
     for entered in blocker.entered:
-        assert entered.wait(5.0)
+        assert entered.wait(30.0)
     here = []
     hedge(lambda: here.append(threading.current_thread()))()
     assert here == [threading.current_thread()]  # unhedged, but served
@@ -388,7 +402,7 @@ def test_threads_busy_when_the_hedge_is_due():
     slow._workers = hedge._workers
     holder = threading.Thread(target=slow(other))
     holder.start()
-    assert other.entered[0].wait(5.0)
+    assert other.entered[0].wait(30.0)
     calls = Calls(["one", "two"])
     timer = threading.Timer(0.02, calls.gates[0].set)
     timer.start()
@@ -410,7 +424,7 @@ def test_workers_are_reused():
             done.set()
 
         assert workers.submit(job)
-        assert done.wait(5.0)
+        assert done.wait(30.0)
         while not workers._idle:
             threading.Event().wait(0.001)
     assert len(set(names)) == 1
@@ -427,7 +441,7 @@ def test_idle_workers_end(monkeypatch):
             lambda done=done: threads.append(threading.current_thread()) or done.set()
         ):
             threading.Event().wait(0.001)
-        assert done.wait(5.0)
+        assert done.wait(30.0)
         threads[-1].join(5.0)
         assert workers._running == 0
         assert not workers._idle
