@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from doctest import ELLIPSIS
 from typing import TYPE_CHECKING
 
+import coverage
 import pytest
 from sybil import Sybil
 from sybil.integration.pytest import SybilItem
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
-from hastack import events
+
+def _hold_coverage_over_forks() -> None:
+    """Forked children must not inherit the tracer's lock from a thread that they do not have.
+
+    Coverage takes that lock whenever a thread enters a file anew. Held by the forking thread it
+    is free in the child. Registered before hastack's own hooks, which are traced, this runs last
+    before the fork and first after it.
+    """
+    measuring = coverage.Coverage.current()
+    lock = getattr(getattr(measuring, "_collector", None), "data_lock", None)
+    if lock is not None:
+        os.register_at_fork(
+            before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+        )
+
+
+_hold_coverage_over_forks()
+
+from hastack import events  # noqa: E402  # after the hooks above
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -248,6 +248,9 @@ def bind(fn: Callable[P, R], ctx: Context | None = None) -> Callable[P, R]:
         fn: Function or coroutine function.
         ctx: What is current while it runs; the current context by default.
 
+    Raises:
+        InvalidArgument: ``fn`` is not callable.
+
     Example:
         >>> import threading
         >>> from hastack import context
@@ -259,6 +262,8 @@ def bind(fn: Callable[P, R], ctx: Context | None = None) -> Callable[P, R]:
     import inspect
     from contextvars import copy_context
 
+    if not callable(fn):
+        raise InvalidArgument("fn", fn, "a function or coroutine function")
     bound = _current.get() if ctx is None else ctx
     if inspect.iscoroutinefunction(fn):
 

@@ -32,7 +32,7 @@ import threading
 import time
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
 import attrs
 
@@ -42,6 +42,7 @@ from ._core._validate import integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 __all__ = ("Event", "Queue", "Topic", "record", "subscribe", "topic")
 
@@ -182,6 +183,12 @@ def subscribe(subscriber: Callable[[Any], object], *event_types: type[Event]) ->
                 _rebuild()
 
     return unsubscribe
+
+
+@overload
+def record(event_type: type[E], /, *, limit: int = ...) -> AbstractContextManager[list[E]]: ...
+@overload
+def record(*event_types: type[Event], limit: int = ...) -> AbstractContextManager[list[Any]]: ...
 
 
 @contextmanager

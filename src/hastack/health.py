@@ -125,7 +125,26 @@ class Health:
     Args:
         name: Name of the service, in events.
         lifecycle: Whose phase decides about readiness and startup as well.
+        check_timeout: Seconds until a run of a check counts as bad. This and the next three
+            hold for checks that say nothing else; see `add_check`.
+        cache_ttl: Seconds for which a check's result is given again without asking.
+        failures: Bad results in a row until a check counts as bad.
+        successes: Good results in a row until it counts as good again.
+        loop_blocked_after: Seconds without a turn of a watched event loop after which liveness
+            fails.
         clock: Source of time.
+
+    Raises:
+        InvalidArgument: A number is out of range or the name is empty.
+
+    Example:
+        The options are the fields of `hastack.config.HealthConfig`.
+
+        >>> import attrs
+        >>> from hastack import config
+        >>> from hastack.health import Health
+        >>> settings = config.load(env={"HASTACK_HEALTH__FAILURES": "3"})
+        >>> health = Health("orders", **attrs.asdict(settings.health))
     """
 
     def __init__(
@@ -133,10 +152,20 @@ class Health:
         name: str = "service",
         *,
         lifecycle: Lifecycle | None = None,
+        check_timeout: Seconds = 1.0,
+        cache_ttl: Seconds = 1.0,
+        failures: int = 2,
+        successes: int = 1,
+        loop_blocked_after: Seconds = 5.0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.name = name
+        self.name = _validate.text("name", name)
         self.lifecycle = lifecycle
+        self._timeout = _validate.seconds("check_timeout", check_timeout)
+        self._ttl = _validate.seconds("cache_ttl", cache_ttl, zero=True)
+        self._failures = _validate.integer("failures", failures)
+        self._successes = _validate.integer("successes", successes)
+        self._blocked_after = _validate.seconds("loop_blocked_after", loop_blocked_after)
         self._clock = clock
         self._checks: dict[str, _Entry] = {}
         self._pulses: tuple[Pulse, ...] = ()
@@ -154,13 +183,14 @@ class Health:
         name: str,
         *,
         critical: bool = True,
-        timeout: Seconds = 1.0,
-        ttl: Seconds = 1.0,
-        failures: int = 2,
-        successes: int = 1,
+        timeout: Seconds | None = None,
+        ttl: Seconds | None = None,
+        failures: int | None = None,
+        successes: int | None = None,
         on: Iterable[str] = ("readiness",),
     ) -> Callable[[F], F]:
-        """Register a function as a check; see `add_check` for the arguments."""
+        """Register a function as a check; see `add_check` for the arguments and errors."""
+        _validate.text("name", name)  # not only when the decorator is used: @health.check, bare
 
         def register(call: F) -> F:
             self.add_check(
@@ -184,13 +214,15 @@ class Health:
         /,
         *,
         critical: bool = True,
-        timeout: Seconds = 1.0,
-        ttl: Seconds = 1.0,
-        failures: int = 2,
-        successes: int = 1,
+        timeout: Seconds | None = None,
+        ttl: Seconds | None = None,
+        failures: int | None = None,
+        successes: int | None = None,
         on: Iterable[str] = ("readiness",),
     ) -> None:
         """Register a check.
+
+        What is left ``None`` is what the constructor of this object was given.
 
         Args:
             name: Unique; appears in ``/readyz``.
@@ -220,11 +252,11 @@ class Health:
             CheckState(
                 name,
                 critical,
-                _validate.integer("failures", failures),
-                _validate.integer("successes", successes),
-                _validate.seconds("ttl", ttl, zero=True),
+                self._failures if failures is None else _validate.integer("failures", failures),
+                self._successes if successes is None else _validate.integer("successes", successes),
+                self._ttl if ttl is None else _validate.seconds("ttl", ttl, zero=True),
             ),
-            _validate.seconds("timeout", timeout),
+            self._timeout if timeout is None else _validate.seconds("timeout", timeout),
             kinds,
         )
         with self._lock:
@@ -268,27 +300,33 @@ class Health:
         loop: asyncio.AbstractEventLoop | None = None,
         *,
         name: str = "event loop",
-        blocked_after: Seconds = 5.0,
+        blocked_after: Seconds | None = None,
     ) -> Callable[[], None]:
         """Watch an event loop; asynchronous checks run on it from now on.
 
         The loop stores the time every ``blocked_after / 10`` seconds (at most every second),
         and any other thread can tell from that when it is blocked. Watching a loop again only
-        changes the limit.
+        changes the limit, if one is given.
 
         Args:
             loop: The loop; the running one by default.
             name: Shown when it is blocked.
-            blocked_after: Seconds without a turn of the loop after which liveness fails.
+            blocked_after: Seconds without a turn of the loop after which liveness fails;
+                by default the ``loop_blocked_after`` of this object.
 
         Returns:
             A function that ends the watch.
         """
-        limit = _validate.seconds("blocked_after", blocked_after)
+        given = _validate.optional_seconds("blocked_after", blocked_after)
+        limit = self._blocked_after if given is None else given
         if loop is None:
             import asyncio
 
-            loop = asyncio.get_running_loop()
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                accepted = "an event loop, when called from outside of a running one"
+                raise InvalidArgument("loop", None, accepted) from None
         with self._lock:
             # Never changed in place: liveness reads it without the lock.
             self._loops = {k: w for k, w in self._loops.items() if not k.is_closed()}
@@ -298,7 +336,8 @@ class Health:
                 self._loops = {**self._loops, loop: watch}
                 begin = True
             else:
-                watch.pulse.max_age = limit
+                if given is not None:
+                    watch.pulse.max_age = given
                 begin = False
             self._steps = Steps(loop)
         if begin:

@@ -208,6 +208,8 @@ class Lifecycle:
                 ``depends_on`` closes a cycle.
             LifecycleError: The service has started already.
         """
+        if isinstance(depends_on, str):  # the classic: its letters would be the names
+            raise InvalidArgument("depends_on", depends_on, "a list of names, such as ['db']")
         needs = tuple(depends_on)
         given = {Step.START: start, Step.READY: ready, Step.DRAIN: drain, Step.STOP: stop}
         if isinstance(component, str):
@@ -252,7 +254,13 @@ class Lifecycle:
             name: Name of the component.
             target: What to run.
             depends_on: As in `add`.
+
+        Raises:
+            InvalidArgument: As in `add`.
+            LifecycleError: The service has started already.
         """
+        if not callable(target):
+            raise InvalidArgument("target", target, "a callable without arguments")
         done = threading.Event()
 
         def ended(error: BaseException | None, result: object) -> None:

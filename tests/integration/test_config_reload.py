@@ -16,7 +16,7 @@ PERIOD = 0.02
 
 
 def toml(n):
-    return f"[health]\nfailures = {n}\n[events]\nqueue_size = {n}\n"
+    return f"[health]\nfailures = {n}\nsuccesses = {n}\n"
 
 
 def replace(path, text):
@@ -79,7 +79,7 @@ def test_a_file_written_in_pieces_ends_up_whole(path, watched, changes):
             time.sleep(0.015)
     assert changes.get(timeout=10) == (1, 7)
     deadline = time.monotonic() + 10
-    while watched.current.events.queue_size != 7 and time.monotonic() < deadline:
+    while watched.current.health.successes != 7 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert watched.current == config.load(path, env=None)
 
@@ -109,7 +109,7 @@ def test_readers_see_whole_trees_in_order(path, watched, changes):
         last = 0
         while not stop.is_set():
             now = watched.current
-            if now.health.failures != now.events.queue_size or now.health.failures < last:
+            if now.health.failures != now.health.successes or now.health.failures < last:
                 wrong.append(now)
             last = now.health.failures
 

@@ -44,10 +44,6 @@ TREES = table(
         lame_duck=SECONDS, probe_period=SECONDS, probe_failures=st.integers(1, 9), drain=SECONDS
     ),
     health=table(check_timeout=SECONDS, cache_ttl=SECONDS, failures=st.integers(1, 9)),
-    events=table(
-        queue_size=st.integers(1, 10**6),
-        queue_policy=st.sampled_from(["drop-oldest", "drop-newest"]),
-    ),
 )
 
 
@@ -98,7 +94,7 @@ def test_the_same_tree_by_file_environment_and_mapping(file, tree):
     # And what is in force can be given again.
     shown = {s.path: s.value for s in config.explain(env=None, override=tree)}
     assert shown == {s.path: s.value for s in config.explain(env=None, override={
-        k: getattr(expected, k) for k in ("ratelimit", "lifecycle", "health", "events")
+        k: getattr(expected, k) for k in ("ratelimit", "lifecycle", "health")
     })}  # fmt: skip
 
 
@@ -108,7 +104,6 @@ WRONG = {
         "drain": [-1, []], "stop": ["", {}],
     },
     "health": {"check_timeout": [0, False], "cache_ttl": [-0.5], "failures": [0, "1"]},
-    "events": {"queue_size": [0, "many"], "queue_policy": ["drop", 5]},
 }  # fmt: skip
 WRONG_GUARD = {
     "burst": [0, "x"],
@@ -137,7 +132,7 @@ def mistaken(draw):
             paths.add(f"ratelimit.{name}.{field}")
         tree.setdefault("ratelimit", {})[name] = guard
     for key in draw(st.sets(NAMES.map(lambda name: f"unknown{name}"), max_size=3)):
-        section = draw(st.sampled_from(["", "health", "events"]))
+        section = draw(st.sampled_from(["", "health", "lifecycle"]))
         (tree.setdefault(section, {}) if section else tree)[key] = 1
         paths.add(f"{section}.{key}" if section else key)
     return tree, paths

@@ -92,7 +92,7 @@ def test_check_prints_every_mistake_with_its_place(run, tmp_path):
     )
     assert result.stderr == "4 mistakes\n"
     found = json.loads(run("config", "check", path, "--format", "json").output)
-    assert [m["path"] for m in found] == ["ratelimit.x.rate", "health.failuers", "health.failures"]
+    assert [m["path"] for m in found] == ["health.failures", "health.failuers", "ratelimit.x.rate"]
     assert set(found[0]) == {"path", "problem", "accepted", "source"}
 
 
@@ -171,7 +171,29 @@ def test_doctor_says_how_to_get_what_is_missing(run, monkeypatch):
     assert found["missing"][0] == "nosuchpackage"
     assert found["missing"][1].endswith("(needs click>=999)")
     assert found["install"] == "pip install 'hastack[web]'"
-    assert "pip install 'hastack[web]'" in " ".join(run("doctor").output.split())
+    lines = [line.strip() for line in run("doctor").output.splitlines()]
+    assert "pip install 'hastack[web]'" in lines  # whole, to be copied
+
+
+def test_doctor_names_modules_only_when_one_is_compiled(run, monkeypatch):
+    monkeypatch.setattr("hastack._core._accel.report", lambda: {"hastack.a": "pure"})
+    assert "pure Python" in run("doctor").output
+    monkeypatch.setattr(
+        "hastack._core._accel.report", lambda: {"hastack.a": "pure", "hastack.b": "compiled"}
+    )
+    assert [line.split() for line in run("doctor").output.splitlines() if "  b " in line] == [
+        ["b", "compiled"]
+    ]
+
+
+def test_mistakes_come_in_the_order_of_the_files(run, tmp_path):
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text("[health]\nx = 1\n[ratelimit.a]\nrate = 0\n")
+    second.write_text("[lifecycle]\ny = 1\n[health]\nz = 1\n")
+    result = run("config", "check", first, second, "--env", env={"HASTACK_HEALTH__FAILURES": "0"})
+    assert [line.partition(": ")[0] for line in result.stdout.splitlines()] == [
+        f"{first}:2", f"{first}:4", f"{second}:2", f"{second}:4", "HASTACK_HEALTH__FAILURES",
+    ]  # fmt: skip
 
 
 def test_extras_come_from_the_metadata(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hastack import config, lifecycle, ratelimit
+from hastack import config, health, lifecycle, ratelimit
 from hastack._config._types import fields_of, kinds_of
 from hastack.errors import ConfigError, InvalidArgument
 from hastack.ratelimit._from_config import _CLASSES
@@ -44,6 +44,13 @@ def test_lifecycle_takes_its_settings_as_options():
     parameters = inspect.signature(lifecycle.Lifecycle).parameters
     assert {name: parameters[name].default for name in given} == given
     lifecycle.Lifecycle(**given)
+
+
+def test_health_takes_its_settings_as_options():
+    given = attrs.asdict(config.HealthConfig())
+    parameters = inspect.signature(health.Health).parameters
+    assert {name: parameters[name].default for name in given} == given
+    health.Health(**given)
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_everything_is_reported_at_once(tmp_path):
         '[health]\ncache_ttl = -1\ncheck_timeuot = 2\n\n[lifecycle]\nprobe_failures = 0\ndrain = "x"\n'
         '[ratelimit.a]\nrate = "5/fortnight"\nburst = 0\n[nothing]\nx = 1\n',
     )
-    found = mistakes(path, env={"HASTACK_EVENTS__QUEUE_SIZE": "0", "HASTACK_EVENT__X": "1"})
+    found = mistakes(path, env={"HASTACK_HEALTH__FAILURES": "0", "HASTACK_HEALT__X": "1"})
     assert {(where, (source or "").removeprefix(str(path))) for where, _, _, source in found} == {
         ("health.cache_ttl", ":2"),
         ("health.check_timeuot", ":3"),
@@ -251,14 +251,14 @@ def test_everything_is_reported_at_once(tmp_path):
         ("ratelimit.a.rate", ":9"),
         ("ratelimit.a.burst", ":10"),
         ("nothing", ":11"),
-        ("events.queue_size", "HASTACK_EVENTS__QUEUE_SIZE"),
-        ("event", "HASTACK_EVENT__X"),
+        ("health.failures", "HASTACK_HEALTH__FAILURES"),
+        ("healt", "HASTACK_HEALT__X"),
     }
     assert len(found) == 9
     by_path = {where: (problem, accepted) for where, problem, accepted, _ in found}
     assert by_path["health.cache_ttl"] == ("-1.0 is out of range", ">= 0")
     assert "did you mean 'check_timeout'?" in by_path["health.check_timeuot"][0]
-    assert "did you mean 'events'?" in by_path["event"][0]
+    assert "did you mean 'health'?" in by_path["healt"][0]
 
 
 def test_what_is_missing_is_looked_for_where_its_table_was_opened(tmp_path):
@@ -670,13 +670,13 @@ def test_explain(tmp_path):
     found = config.explain(
         path,
         env={"HASTACK_HEALTH__CACHE_TTL": "2s"},
-        override={"events": config.EventsConfig(queue_size=5), "lifecycle": {"drain": 1}},
+        override={"ratelimit": {"x": config.TimeoutConfig(seconds=5)}, "lifecycle": {"drain": 1}},
     )
     sources = {s.path: (s.value, s.source) for s in found}
     assert sources["health.failures"] == (3, f"{path}:2")
     assert sources["health.cache_ttl"] == (2.0, "HASTACK_HEALTH__CACHE_TTL")
     assert sources["health.successes"] == (1, "default")
-    assert sources["events.queue_size"] == (5, "override")
+    assert sources["ratelimit.x.seconds"] == (5, "override")
     assert sources["lifecycle.drain"] == (1.0, "override")
     assert sources["lifecycle.stop"] == (10.0, "default")
     with pytest.raises(ConfigError):

@@ -62,7 +62,7 @@ def test_the_whole_tree_is_json():
     assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert found["title"] == "Config"
     assert found["additionalProperties"] is False
-    assert {"ratelimit", "lifecycle", "health", "events"} <= set(found["properties"])
+    assert {"ratelimit", "lifecycle", "health"} <= set(found["properties"])
     limiter = found["$defs"]["LimiterConfig"]
     assert limiter["required"] == ["rate"]
     assert limiter["description"] == "A rate limiter."
@@ -136,9 +136,9 @@ def test_not_a_class():
 def test_plain_values():
     given = {
         "s": config.Secret("x"), "p": Path("/a"), "e": Colour.RED, "t": dt.timedelta(minutes=1),
-        "l": (1, {2}), "n": None, "c": config.EventsConfig(), "d": dt.date(2000, 1, 1),
+        "l": (1, {2}), "n": None, "c": config.TimeoutConfig(seconds=1.0), "d": dt.date(2000, 1, 1),
     }  # fmt: skip
     assert plain(given) == {
         "s": "***", "p": "/a", "e": "red", "t": 60.0, "l": [1, [2]], "n": None,
-        "c": {"queue_size": 1024, "queue_policy": "drop-oldest"}, "d": "2000-01-01",
+        "c": {"kind": "timeout", "seconds": 1.0}, "d": "2000-01-01",
     }  # fmt: skip

@@ -118,7 +118,7 @@ class TestHealth:
 
         asyncio.run(main())
         unwatched = Health()
-        call(HealthMiddleware(hello, health=unwatched, blocked_after=None), http("/"))
+        call(HealthMiddleware(hello, health=unwatched, watch_loop=False), http("/"))
         assert unwatched._loops == {}
 
     def test_the_application_alone(self):

@@ -344,6 +344,53 @@ class TestLiveness:
         assert clock.run(main()) > 9.0
 
 
+class TestDefaults:
+    def test_checks_that_say_nothing_use_those_of_the_constructor(self, clock):
+        health = Health(clock=clock, check_timeout=0.25, cache_ttl=7.0, failures=3, successes=2)
+        calls = []
+        health.add_check("db", lambda: calls.append(1) or not calls[1:])  # good once
+        assert health.readiness()
+        clock.advance(6.9)
+        health.readiness()
+        assert len(calls) == 1
+        for verdict in (True, True, False):
+            clock.advance(7.1)
+            assert bool(health.readiness()) is verdict
+        (entry,) = health._checks.values()
+        assert (entry.timeout, entry.state.successes) == (0.25, 2)
+        health.add_check("own", bool, timeout=9, ttl=0, failures=1, successes=1)
+        own = health._checks["own"]
+        assert (own.timeout, own.state.ttl, own.state.failures) == (9.0, 0.0, 1)
+
+    def test_the_limit_of_loops(self, clock):
+        health = Health(clock=clock, loop_blocked_after=9.0)
+
+        async def main():
+            health.watch_loop()
+            (watch,) = health._loops.values()
+            assert watch.pulse.max_age == 9.0
+            health.watch_loop(blocked_after=2.0)
+            health.watch_loop()  # as a middleware does
+            assert watch.pulse.max_age == 2.0
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            {"check_timeout": 0},
+            {"cache_ttl": -1},
+            {"failures": 0},
+            {"successes": 1.5},
+            {"loop_blocked_after": float("nan")},
+            {"name": ""},
+        ],
+    )
+    def test_bad_options(self, option):
+        with pytest.raises(InvalidArgument, match=next(iter(option))):
+            Health(**option)
+
+
 class TestLifecycle:
     def test_readiness_follows_the_phase_and_asks_nobody_while_draining(self):
         calls = []

@@ -30,6 +30,11 @@ class UnfitError(ValueError):
         self.problem = problem
         self.accepted = accepted
 
+    def __str__(self) -> str:
+        return (
+            self.problem if self.accepted is None else f"{self.problem}: expected {self.accepted}"
+        )
+
 
 _TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _TIME_ACCEPTED = "seconds as a number, or a text such as '250ms', '5s' or '1h30m'"

@@ -214,7 +214,7 @@ class LifecycleConfig:
 @final
 @attrs.frozen(kw_only=True)
 class HealthConfig:
-    """How health is judged; defaults for checks that say nothing else."""
+    """How health is judged; fields are the options of `hastack.health.Health`."""
 
     check_timeout: Seconds = setting(1.0, above=0.0, help="Time for one run of a check.")
     cache_ttl: Seconds = setting(1.0, minimum=0.0, help="How long a check's answer is kept.")
@@ -227,17 +227,6 @@ class HealthConfig:
 
 @final
 @attrs.frozen(kw_only=True)
-class EventsConfig:
-    """Queues between events and slow consumers."""
-
-    queue_size: int = setting(1024, minimum=1, unit="events", help="Events kept at most.")
-    queue_policy: Literal["drop-oldest", "drop-newest"] = setting(
-        "drop-oldest", help="What is given up when a queue is full."
-    )
-
-
-@final
-@attrs.frozen(kw_only=True)
 class Config:
     """The settings of hastack; frozen.
 
@@ -245,7 +234,6 @@ class Config:
         ratelimit: Guards by name.
         lifecycle: How the service starts and stops.
         health: How health is judged.
-        events: Queues between events and slow consumers.
         sections: Settings of further packages, by name; read them through their `Section`.
     """
 
@@ -256,9 +244,6 @@ class Config:
         factory=LifecycleConfig, help="How the service starts and stops."
     )
     health: HealthConfig = setting(factory=HealthConfig, help="How health is judged.")
-    events: EventsConfig = setting(
-        factory=EventsConfig, help="Queues between events and slow consumers."
-    )
     sections: Mapping[str, Any] = attrs.field(
         factory=lambda: MappingProxyType({}), metadata={SECTIONS: True}
     )

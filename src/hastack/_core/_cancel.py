@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from ._clock import SYSTEM_CLOCK
 from ._errors import Cancelled, ContextError, DeadlineExceeded, InvalidArgument
+from ._latch import Latch
 from ._validate import optional_seconds
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ class Context:
         timeout = optional_seconds("timeout", timeout, zero=True)
         if self._end is not None or self._look() is not None:
             return True
-        latch = _Latch()
+        latch = Latch()
         stop = self._watch(latch.set)
         try:
             # The bound is computed here, so that waiting needs no timer thread.
@@ -559,35 +560,6 @@ class Background(Context):
 
     def __repr__(self) -> str:
         return "<Context background>"
-
-
-@final
-class _Latch(threading.Event):
-    """An event for one waiter that a signal handler may set.
-
-    `threading.Event.set` takes a lock that the interrupted thread may hold itself.
-    """
-
-    def __init__(self) -> None:
-        self._gate = threading.Lock()
-        self._gate.acquire()
-        self._set = False
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def set(self) -> None:
-        if not self._set:
-            self._set = True
-            self._gate.release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if not self._set and self._gate.acquire(
-            timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-        ):
-            # Set; leave the gate open for the next look.
-            self._gate.release()
-        return self._set
 
 
 def restore(token: Token[Context], ctx: Context) -> None:

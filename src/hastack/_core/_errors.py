@@ -58,6 +58,11 @@ class DeadlineExceeded(ContextError, TimeoutError):
     """The context's deadline passed."""
 
 
+def _short(number: float) -> str:
+    """Three digits are enough, but 3600 is 3600 and not 3.6e+03."""
+    return f"{number:.0f}" if 100.0 <= number < 1e12 else f"{number:.3g}"
+
+
 class Rejected(HastackError):
     """A guard refused the call; the guarded function did not run.
 
@@ -80,7 +85,7 @@ class Rejected(HastackError):
     def __str__(self) -> str:
         text = f"{self.name}: {self.reason or self.reason_text}"
         if self.retry_after is not None:
-            text += f"; retry after {self.retry_after:.3g} s"
+            text += f"; retry after {_short(self.retry_after)} s"
         return text
 
     def __reduce__(self) -> tuple[object, ...]:

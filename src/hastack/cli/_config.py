@@ -97,7 +97,7 @@ def check(
     try:
         _guarded(configuration.load, files, env, env_prefix, into)
     except ConfigError as error:
-        mistakes = _mistakes(error)
+        mistakes = _mistakes(error, files)
     if form == "json":
         click.echo(json.dumps([_as_json(mistake) for mistake in mistakes], indent=2))
     else:
@@ -126,7 +126,7 @@ def show(
     try:
         settings = _guarded(configuration.explain, files, env, env_prefix, into)
     except ConfigError as error:
-        _print_mistakes(_mistakes(error), err=True)
+        _print_mistakes(_mistakes(error, files), err=True)
         ctx.exit(1)
     if form == "json":
         rows = [{"path": s.path, "value": plain(s.value), "source": s.source} for s in settings]
@@ -156,8 +156,17 @@ def _guarded(call: Any, files: tuple[str, ...], env: bool, env_prefix: str, into
         raise click.UsageError(str(error)) from None
 
 
-def _mistakes(error: ConfigError) -> tuple[ConfigMistake, ...]:
-    return tuple(each for each in error.exceptions if isinstance(each, ConfigMistake))
+def _mistakes(error: ConfigError, files: tuple[str, ...]) -> tuple[ConfigMistake, ...]:
+    """In the order in which somebody reads the files; what comes from elsewhere last."""
+    found = [each for each in error.exceptions if isinstance(each, ConfigMistake)]
+
+    def place(mistake: ConfigMistake) -> tuple[int, int]:
+        name, _, line = (mistake.source or "").rpartition(":")
+        if name in files and line.isdecimal():
+            return files.index(name), int(line)
+        return len(files), 0
+
+    return tuple(sorted(found, key=place))
 
 
 def _print_mistakes(mistakes: tuple[ConfigMistake, ...], *, err: bool = False) -> None:

@@ -51,11 +51,12 @@ def _extra(entry: dict[str, Any]) -> Text:
     present = ", ".join(f"{name} {version}" for name, version in entry["packages"].items())
     if not entry["missing"]:
         return Text(present, style="green")
-    return Text(f"missing: {', '.join(entry['missing'])} -> {entry['install']}", style="yellow")
+    # On a line of its own, so that it can be copied whole.
+    return Text(f"missing: {', '.join(entry['missing'])}\n{entry['install']}", style="yellow")
 
 
 def _accelerated(entries: dict[str, str]) -> list[tuple[str, Text]]:
-    if not entries:
+    if "compiled" not in entries.values():
         return [("modules", Text("pure Python"))]
     return [
         (name.removeprefix("hastack."), Text(kind, style="green" if kind == "compiled" else ""))

@@ -46,7 +46,8 @@ __all__ = ("ContextMiddleware", "GuardMiddleware", "HealthApp", "HealthMiddlewar
 class HealthMiddleware:
     """Answers the health paths and passes everything else on.
 
-    The first request also makes `Health.watch_loop` watch the loop that serves.
+    The first request also makes `Health.watch_loop` watch the loop that serves. When it is
+    blocked, the answer comes from another host, such as `hastack.contrib.health_server`.
 
     Args:
         app: The application.
@@ -54,9 +55,7 @@ class HealthMiddleware:
         paths: Path -> ``live``, ``ready``, ``startup`` or ``metrics``; by default ``/healthz``,
             ``/readyz``, ``/startupz`` and ``/metrics``.
         metrics: Whether ``/metrics`` is there, with a counter for each class of event.
-        blocked_after: Seconds without a turn of the loop after which liveness fails; the
-            answer comes from another host, such as `hastack.contrib.health_server`. ``None``
-            does not watch the loop.
+        watch_loop: Whether to watch the loop.
 
     Raises:
         InvalidArgument: A path is not absolute or asks something unknown.
@@ -75,11 +74,11 @@ class HealthMiddleware:
         health: Health,
         paths: Mapping[str, str] | None = None,
         metrics: bool = True,
-        blocked_after: Seconds | None = 5.0,
+        watch_loop: bool = True,
     ) -> None:
         self._app = app
         self._endpoints = Endpoints(health, paths=paths, metrics=metrics)
-        self._blocked_after = _validate.optional_seconds("blocked_after", blocked_after)
+        self._watch_loop = watch_loop
         self._watched: object = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +94,7 @@ class HealthMiddleware:
     def _watch(self) -> None:
         import asyncio
 
-        if self._blocked_after is None:
+        if not self._watch_loop:
             return
         try:
             loop = asyncio.get_running_loop()
@@ -103,7 +102,7 @@ class HealthMiddleware:
             return
         if loop is not self._watched:
             self._watched = loop
-            self._endpoints.health.watch_loop(loop, blocked_after=self._blocked_after)
+            self._endpoints.health.watch_loop(loop)
 
 
 @final

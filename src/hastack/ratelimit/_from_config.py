@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import attrs
 
 from hastack._core._errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from hastack.config import GuardConfig
+    from hastack.config import (
+        AdaptiveConfig,
+        BreakerConfig,
+        ConcurrencyConfig,
+        GuardConfig,
+        LimiterConfig,
+        RetryConfig,
+        TimeoutConfig,
+    )
 
+    from ._adaptive_limit import AdaptiveLimit
+    from ._circuit import CircuitBreaker
+    from ._concurrency import ConcurrencyLimit
     from ._guard import Guard
+    from ._limiter import RateLimiter
+    from ._retry import Retry
+    from ._timeout import Timeout
 
 _CLASSES = {
     "adaptive-limit": "AdaptiveLimit",
@@ -27,11 +41,31 @@ _CLASSES = {
 }
 
 
+@overload
+def from_config(settings: LimiterConfig, *, name: str, **options: Any) -> RateLimiter: ...
+@overload
+def from_config(settings: ConcurrencyConfig, *, name: str, **options: Any) -> ConcurrencyLimit: ...
+@overload
+def from_config(settings: AdaptiveConfig, *, name: str, **options: Any) -> AdaptiveLimit: ...
+@overload
+def from_config(settings: BreakerConfig, *, name: str, **options: Any) -> CircuitBreaker: ...
+@overload
+def from_config(settings: RetryConfig, *, name: str, **options: Any) -> Retry: ...
+@overload
+def from_config(settings: TimeoutConfig, *, name: str, **options: Any) -> Timeout: ...
+@overload
+def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard: ...
+
+
 def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
     """The guard that ``settings`` describe.
 
+    Its static type follows that of ``settings``: a field of your own settings class that is a
+    `hastack.config.BreakerConfig` gives a `CircuitBreaker`, an entry of ``Config.ratelimit``,
+    whose kind only the file knows, a `Guard`.
+
     Args:
-        settings: One entry of ``Config.ratelimit``.
+        settings: One entry of ``Config.ratelimit``, or a field of your own of such a class.
         name: The guard's name in errors and events; usually the entry's key.
         **options: What only code can say, handed to the guard's constructor: ``key``, ``cost``,
             ``failures``, ``retry_on``, ``clock`` ...

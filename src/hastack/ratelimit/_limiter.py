@@ -11,7 +11,7 @@ import attrs
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._errors import InvalidArgument, RateLimited, Rejected
 from hastack._core._fork import renew_in_child
-from hastack._core._validate import integer, optional_seconds
+from hastack._core._validate import integer, optional_seconds, seconds, text
 
 from ._decision import Decision, decision
 from ._guard import Admission
@@ -98,7 +98,7 @@ class RateLimiter(Admission):
         max_waiting: int,
         clock: Clock | None,
     ) -> None:
-        self.name = type(self).__name__ if name is None else name
+        self.name = type(self).__name__ if name is None else text("name", name)
         self._core = core
         self._clock = SYSTEM_CLOCK if clock is None else clock
         if key is not None and not callable(key):
@@ -130,6 +130,9 @@ class RateLimiter(Admission):
         # Straight to the core: one call less on the hottest path there is.
         self.try_acquire = core.take  # type: ignore[method-assign]  # same signature and more
         renew_in_child(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
 
     def _bind(self) -> None:
         lock = self._lock
@@ -184,15 +187,17 @@ class RateLimiter(Admission):
             A decision that is allowed, with what is left.
 
         Raises:
+            InvalidArgument: ``timeout`` is negative or no number, or as in `try_acquire`.
             RateLimited: The turn would come after ``timeout`` or the deadline. This is known,
                 and said, at once.
             ContextError: The context ended while waiting.
             ClosedError: The limiter was closed.
         """
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, zero=True)
         decision = self._core.take(key, cost, True)
         if decision.allowed:
             return decision
-        timeout = optional_seconds("timeout", timeout, zero=True)
         self._room.wait(key, cost, timeout, context_or_current(ctx))
         return self._after_wait(key)
 
@@ -209,10 +214,11 @@ class RateLimiter(Admission):
         A task that is cancelled while it waits, or between its turn and its waking, takes
         nothing from the limiter.
         """
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, zero=True)
         decision = self._core.take(key, cost, True)
         if decision.allowed:
             return decision
-        timeout = optional_seconds("timeout", timeout, zero=True)
         await self._room.wait_async(key, cost, timeout, context_or_current(ctx))
         return self._after_wait(key)
 

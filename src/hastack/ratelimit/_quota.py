@@ -107,4 +107,6 @@ def to_quota(parameter: str, value: QuotaLike) -> Quota:
         return value
     if isinstance(value, str):
         return Quota.parse(value, parameter=parameter)
+    if not isinstance(value, (int, float)):
+        raise InvalidArgument(parameter, value, f"{_ACCEPTED}, or a number of permits per second")
     return Quota(positive(parameter, value), 1.0)

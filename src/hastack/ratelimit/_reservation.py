@@ -25,7 +25,7 @@ class Reservation:
 
     Example:
         >>> from hastack import ratelimit
-        >>> tokens = ratelimit.TokenBucket("90_000/d", name="llm tokens")
+        >>> tokens = ratelimit.TokenBucket("90_000/day", name="llm tokens")
         >>> with tokens.reserve(cost=1200) as estimate:
         ...     used = 950  # what the answer says it cost
         ...     estimate.settle(used)

@@ -111,6 +111,8 @@ class Retry(Guard):
             raise InvalidArgument("retry_result", retry_result, "a predicate, or None")
         if budget is not None and not isinstance(budget, RetryBudget):
             raise InvalidArgument("budget", budget, "a RetryBudget, or None")
+        if not isinstance(jitter, bool):
+            raise InvalidArgument("jitter", jitter, "True (full jitter) or False (none)")
         self.name = name
         self.budget = budget
         self._backoff = Backoff(

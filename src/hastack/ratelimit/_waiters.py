@@ -13,6 +13,7 @@ tasks of one loop only, its timer is that loop's own, and no other thread is inv
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -53,7 +54,7 @@ class WaitedOn(Protocol):
         """``waiting`` changed."""
 
 
-class _Waiter:
+class _Waiter(ABC):
     """One caller in a queue; `wake` may run on any thread."""
 
     __slots__ = ("cost", "gone", "granted", "key", "loop", "misfit")
@@ -70,9 +71,9 @@ class _Waiter:
         """Whether the permits were taken for this caller; may change at any moment."""
         return self.granted
 
+    @abstractmethod
     def wake(self) -> bool:
         """Let the caller go on; False when it can no longer be reached."""
-        raise NotImplementedError  # pragma: no cover
 
 
 @final

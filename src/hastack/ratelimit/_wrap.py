@@ -58,8 +58,8 @@ def _admissions(guards: Sequence[Guard], fn: object, kind: Kind) -> tuple[Admiss
             raise InvalidArgument(
                 "fn",
                 fn,
-                f"a function or coroutine function: {type(guard).__name__} cannot stand around a "
-                f"{kind.value}, whose items its consumer may already have used",
+                f"a function or coroutine function: {type(guard).__name__} cannot stand around "
+                f"{'an' if kind.value[0] in 'aeiou' else 'a'} {kind.value}, whose items its consumer may already have used",
             )
     return tuple(guard for guard in guards if isinstance(guard, Admission))
 

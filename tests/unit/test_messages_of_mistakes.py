@@ -1,0 +1,84 @@
+"""Mistakes that a newcomer makes, and what is said about them."""
+
+import math
+
+import pytest
+
+from hastack import config, context, health, lifecycle, ratelimit
+from hastack.errors import InvalidArgument, RateLimited
+from hastack.ratelimit._quota import to_quota
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, "1"])
+def test_a_bad_timeout_is_one_also_when_nobody_has_to_wait(timeout):
+    bucket = ratelimit.TokenBucket("5/s")
+    with pytest.raises(InvalidArgument, match="timeout"):
+        bucket.acquire(timeout=timeout)
+    waiting = bucket.acquire_async(timeout=timeout)
+    with pytest.raises(InvalidArgument, match="timeout"):
+        waiting.send(None)
+    assert bucket.peek().remaining == 5  # and nothing was taken
+
+
+@pytest.mark.parametrize("name", ["", 5])
+def test_names_of_limiters(name):
+    with pytest.raises(InvalidArgument, match="name"):
+        ratelimit.TokenBucket("5/s", name=name)
+    assert repr(ratelimit.TokenBucket("5/s", name="api")) == "<TokenBucket 'api'>"
+
+
+@pytest.mark.parametrize("rate", [None, [], object()])
+def test_what_a_quota_may_be(rate):
+    with pytest.raises(InvalidArgument, match=r"rate=.*100/s.*permits per second"):
+        to_quota("rate", rate)
+
+
+def test_long_waits_are_readable():
+    assert str(RateLimited("api", retry_after=3599.6)).endswith("retry after 3600 s")
+    assert str(RateLimited("api", retry_after=0.1234)).endswith("retry after 0.123 s")
+    assert str(RateLimited("api", retry_after=1e15)).endswith("retry after 1e+15 s")
+
+
+def test_retry_jitter_is_yes_or_no():
+    with pytest.raises(InvalidArgument, match="jitter"):
+        ratelimit.Retry(jitter=0.5)
+
+
+def test_around_generators_and_their_article():
+    async def items():
+        yield 1
+
+    with pytest.raises(InvalidArgument, match="around an async generator"):
+        ratelimit.Timeout(1.0)(items)
+
+
+def test_names_of_needs_are_a_list():
+    with pytest.raises(InvalidArgument, match="depends_on='db'"):
+        lifecycle.Lifecycle("x").add("http", depends_on="db")
+
+
+def test_workers_are_callable():
+    with pytest.raises(InvalidArgument, match="target"):
+        lifecycle.Lifecycle("x").add_worker("consumer", 5)
+
+
+def test_a_check_without_a_name_is_not_lost():
+    with pytest.raises(InvalidArgument, match="name"):
+
+        @health.Health().check
+        def db(): ...
+
+
+def test_watching_no_loop():
+    with pytest.raises(InvalidArgument, match="loop=None"):
+        health.Health().watch_loop()
+
+
+def test_binding_nothing():
+    with pytest.raises(InvalidArgument, match="fn=5"):
+        context.bind(5)
+
+
+def test_settings_made_by_hand_say_what_fits():
+    with pytest.raises(ValueError, match=r"-1 is out of range: expected > 0"):
+        config.TimeoutConfig(seconds=-1)
