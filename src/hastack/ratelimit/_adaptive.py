@@ -51,10 +51,6 @@ class AdaptiveCore:
         self.inflight += 1
         return 0.0
 
-    def largest(self) -> float:
-        """No cost is too large: all are 1."""
-        return inf
-
     def slot_in(self, key: Any, ahead: float, cost: float, now: float) -> float:
         """Unknown: it depends on when calls leave."""
         return 0.0
