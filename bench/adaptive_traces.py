@@ -45,6 +45,8 @@ class Trace:
     drops: Callable[[float], float] = lambda _: 0.0  # share of calls failed at once
     errors: Callable[[float], float] = lambda _: 0.0  # share of calls that fail when served
     breaker: bool = False  # a circuit breaker stands in front of the limiter
+    warm: float = 5.0  # seconds at the start that do not count
+    foretold: bool = True  # the capacity is what the static limiters were told
     change: float | None = None  # when the thing happens
 
 
@@ -265,6 +267,7 @@ def pulse(normal, other, start, end):
 def traces() -> list[Trace]:
     slow = pulse(SERVICE, 2 * SERVICE, 20.0, 40.0)
     brown = pulse(SERVICE, SERVICE / 0.3, 10.0, 13.0)
+    demo = pulse(SERVICE, SERVICE / 0.3, 3.0, 6.0)
     return [
         Trace("half load", 40.0, lambda _: 0.5 * CAPACITY),
         Trace("90 % load", 40.0, lambda _: 0.9 * CAPACITY),
@@ -324,6 +327,20 @@ def traces() -> list[Trace]:
             errors=pulse(0.0, 0.6, 10.0, 13.0),
             breaker=True,
             change=13.0,
+        ),
+        # `hastack demo`: a cold start with far too high a limit, then the brown-out, all counts.
+        Trace(
+            "8 servers, cold, brown-out 3-6 s",
+            25.0,
+            lambda _: 2 * 8 / SERVICE,
+            servers=lambda _: 8,
+            service=lambda now, rng: demo(now) * (0.5 + rng.random()),
+            mean_service=demo,
+            errors=pulse(0.0, 0.6, 3.0, 6.0),
+            breaker=True,
+            warm=0.0,
+            foretold=False,
+            change=6.0,
         ),
         Trace("30 min overload x2", 1800.0, lambda _: 2 * CAPACITY),
     ]
@@ -388,7 +405,7 @@ def mean_level(seen: Seen, start: float, end: float) -> float:
 
 
 def report(trace: Trace, name: str, seen: Seen) -> None:
-    warm = 5.0
+    warm = trace.warm
     share = rate_between(seen.good, warm, trace.length) / oracle(trace, seen, warm, trace.length)
     settle = settle_time(trace, seen)
     levels = [level for at, level in seen.limits if at >= warm]
@@ -428,6 +445,8 @@ def main(wanted: list[str]) -> None:
             continue
         for name, limiter in LIMITERS.items():
             if trace.length > 600 and name not in {"AdaptiveLimit", "StepRule"}:
+                continue
+            if not trace.foretold and name != "AdaptiveLimit":
                 continue
             report(trace, name, simulate(trace, limiter()))
 
