@@ -438,3 +438,26 @@ def test_a_subscriber_may_ask_the_limiter():
 def test_every_error_is_one_of_ours():
     assert issubclass(InvalidArgument, HastackError)
     assert issubclass(RateLimited, HastackError)
+
+
+def test_what_comes_back_late_does_not_come_on_top_of_what_the_bucket_gained_meanwhile():
+    clock = ManualClock()
+    bucket = TokenBucket("1/s", burst=10, clock=clock)
+    held = bucket.reserve(cost=10)
+    clock.advance(4.0)  # never taken, the bucket would have been full all along
+    assert bucket.peek().remaining == 4
+    assert bucket.try_acquire(cost=2)
+    held.cancel()
+    assert bucket.peek().remaining == 8
+
+
+@pytest.mark.parametrize(("actual", "remaining"), [(0.0, 6), (3.0, 3), (6.0, 0), (10.0, 0)])
+def test_a_settled_estimate_leaves_what_the_true_cost_would_have_left(actual, remaining):
+    clock = ManualClock()
+    bucket = TokenBucket("1/s", burst=10, clock=clock)
+    assert bucket.try_acquire(cost=4)
+    held = bucket.reserve(cost=6)
+    clock.advance(2.0)
+    assert bucket.try_acquire(cost=2)
+    held.settle(actual)
+    assert bucket.peek().remaining == remaining

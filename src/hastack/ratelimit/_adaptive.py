@@ -55,7 +55,10 @@ class AdaptiveCore:
         """Unknown: it depends on when calls leave."""
         return 0.0
 
-    def charge(self, key: Any, cost: float, now: float) -> None:
+    def mark(self, key: Any, cost: float, now: float) -> None:
+        """Nothing: places do not grow with time."""
+
+    def charge(self, key: Any, cost: float, now: float, mark: object = None) -> None:
         """Give back the place of a caller that did not live to use it."""
         self.inflight += round(cost)
 

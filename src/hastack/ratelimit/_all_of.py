@@ -15,7 +15,6 @@ from ._decision import Decision, decision
 from ._guard import Admission
 from ._limit_events import REJECTED, RequestRejected
 from ._limiter import RateLimiter, context_or_current
-from ._reservation import Reservation
 from ._waiters import WaitingRoom
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
     from hastack._core._validate import Seconds
     from hastack.context import Context
+
+    from ._reservation import Reservation
 
 Cost: TypeAlias = "float | Sequence[float]"
 
@@ -110,11 +111,19 @@ class _AllCore:
                 slot = max(slot, member._core.slot_in(each, first, size, now))
         return slot
 
-    def charge(self, key: Any, cost: Any, now: float) -> None:
-        """Only ever gives back: the caller that was admitted is gone."""
+    def mark(self, key: Any, cost: Any, now: float) -> list[Any]:
+        """What each limit wants to know when it gets its part back."""
+        marks = []
         for member, each, size in cost.parts(self.members):
             with member._lock:
-                member._core.charge(each, -size, now)
+                marks.append(member._core.mark(each, size, now))
+        return marks
+
+    def charge(self, key: Any, cost: Any, now: float, mark: Any = None) -> None:
+        """Only ever gives back: the caller that was admitted is gone."""
+        for (member, each, size), noted in zip(cost.parts(self.members), mark, strict=True):
+            with member._lock:
+                member._core.charge(each, -size, now, noted)
 
     def refresh(self) -> None:
         """Nothing is derived from ``waiting``."""
@@ -415,10 +424,7 @@ class AllOf(Admission):
         costs = _each("cost", cost, len(self.limits))
         return Reservations(
             tuple(
-                Reservation(
-                    key, size, member._charge, keeps=not isinstance(member, ConcurrencyLimit)
-                )
-                for member, size in zip(self.limits, costs, strict=True)
+                member._reserved(key, size) for member, size in zip(self.limits, costs, strict=True)
             )
         )
 

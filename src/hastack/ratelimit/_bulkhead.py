@@ -145,7 +145,10 @@ class Bulkhead:
         """Unknown."""
         return 0.0
 
-    def charge(self, key: Any, cost: float, now: float) -> None:
+    def mark(self, key: Any, cost: float, now: float) -> None:
+        """Nothing: permits do not grow with time."""
+
+    def charge(self, key: Any, cost: float, now: float, mark: object = None) -> None:
         """Negative: calls have left. More leaving than are inside is none inside."""
         inside = self._inside.get(key, 0.0) + cost
         if inside > 0.0:

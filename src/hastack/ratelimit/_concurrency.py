@@ -9,7 +9,6 @@ from hastack._core._validate import integer
 
 from ._bulkhead import Bulkhead
 from ._limiter import RateLimiter, full_table
-from ._reservation import Reservation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -55,6 +54,7 @@ class ConcurrencyLimit(RateLimiter):
     """
 
     _settles = True
+    _keeps = False
     _error = ConcurrencyLimited
 
     def __init__(
@@ -107,30 +107,6 @@ class ConcurrencyLimit(RateLimiter):
             cost: As given there.
         """
         self._charge(key, -cost)
-
-    def reserve(
-        self,
-        key: Hashable = None,
-        cost: float = 1.0,
-        *,
-        timeout: Seconds | None = 0.0,
-        ctx: Any = None,
-    ) -> Reservation:
-        """Take permits that the end of a ``with`` block, `cancel` or `settle` gives back."""
-        self.acquire(key, cost, timeout=timeout, ctx=ctx)
-        return Reservation(key, cost, self._charge, keeps=False)
-
-    async def reserve_async(
-        self,
-        key: Hashable = None,
-        cost: float = 1.0,
-        *,
-        timeout: Seconds | None = 0.0,  # the same face as reserve
-        ctx: Any = None,
-    ) -> Reservation:
-        """`reserve` for a task."""
-        await self.acquire_async(key, cost, timeout=timeout, ctx=ctx)
-        return Reservation(key, cost, self._charge, keeps=False)
 
     def update(self, *, limit: float) -> None:
         """Change the limit live.

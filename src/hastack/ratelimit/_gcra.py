@@ -274,16 +274,26 @@ class Gcra:
         slot = tat + (ahead + cost) * self._interval - self._fill
         return self._real(slot, v, now) if slot > v else 0.0
 
-    def charge(self, key: Any, cost: float, now: float) -> None:
-        """Take ``cost`` whatever the level; negative gives back. Never fails."""
+    def mark(self, key: Any, cost: float, now: float) -> float:
+        """The TAT right after ``cost`` was taken, for the `charge` that may give it back."""
+        return self._tat(key, self.virtual(now))
+
+    def charge(self, key: Any, cost: float, now: float, mark: float | None = None) -> None:
+        """Take ``cost`` whatever the level; negative gives back. Never fails.
+
+        Permits that are out do not stop the bucket from filling. What it gained only because
+        they were missing must not come on top of them: without the taking it would have been
+        full since ``mark`` less what comes back, and would have gained nothing from then on.
+        """
         v = self.virtual(now)
         if self.table.find(key) is None and (cost <= 0.0 or not self._make_room(v)):
             return
         tat = self._tat(key, v)
+        change = cost * self._interval
+        if mark is not None and cost < 0.0:
+            change = min(0.0, change + max(0.0, v - mark - change))
         self.table.forget(key)
-        # Giving back to a bucket that has filled up meanwhile changes nothing: the next call
-        # starts from now.
-        self._young[key] = tat + cost * self._interval
+        self._young[key] = tat + change
 
     def change(self, rate: float, burst: float, now: float) -> None:
         """Go on with another rate or burst; every key keeps the share of its bucket."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import attrs
@@ -86,6 +87,8 @@ class RateLimiter(Admission):
     """
 
     _error: type[Rejected] = RateLimited
+    _keeps = True
+    """Whether permits are spent rather than held: what a reservation keeps stays taken."""
 
     def __init__(
         self,
@@ -241,8 +244,13 @@ class RateLimiter(Admission):
         Raises:
             RateLimited: The permits are not there in time.
         """
-        self.acquire(key, cost, timeout=timeout, ctx=ctx)
-        return Reservation(key, cost, self._charge)
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, zero=True)
+        with self._lock:  # nobody takes between the taking and the mark
+            if self._core.take(key, cost, True).allowed:
+                return self._reserved(key, cost)
+        mark = self._room.wait(key, cost, timeout, context_or_current(ctx))
+        return Reservation(key, cost, partial(self._charge, mark=mark), keeps=self._keeps)
 
     async def reserve_async(
         self,
@@ -253,8 +261,13 @@ class RateLimiter(Admission):
         ctx: Context | None = None,
     ) -> Reservation:
         """`reserve` for a task."""
-        await self.acquire_async(key, cost, timeout=timeout, ctx=ctx)
-        return Reservation(key, cost, self._charge)
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, zero=True)
+        with self._lock:
+            if self._core.take(key, cost, True).allowed:
+                return self._reserved(key, cost)
+        mark = await self._room.wait_async(key, cost, timeout, context_or_current(ctx))
+        return Reservation(key, cost, partial(self._charge, mark=mark), keeps=self._keeps)
 
     # -- managing -------------------------------------------------------------------------
 
@@ -344,9 +357,15 @@ class RateLimiter(Admission):
 
     # -- inside ---------------------------------------------------------------------------
 
-    def _charge(self, key: Hashable, cost: float) -> None:
+    def _reserved(self, key: Hashable, cost: float) -> Reservation:
+        """The reservation of permits that were taken just now."""
         with self._lock:
-            self._core.charge(key, cost, self._clock.monotonic())
+            mark = self._core.mark(key, cost, self._clock.monotonic())
+        return Reservation(key, cost, partial(self._charge, mark=mark), keeps=self._keeps)
+
+    def _charge(self, key: Hashable, cost: float, mark: Any = None) -> None:
+        with self._lock:
+            self._core.charge(key, cost, self._clock.monotonic(), mark)
         if cost < 0.0:
             if self._core.waiting:
                 self._room.serve(key)

@@ -167,7 +167,10 @@ class StateCore:
         """Seconds until ``cost`` permits are there after ``ahead`` others were handed out."""
         return self._find(key).slot_in(ahead, cost, now)
 
-    def charge(self, key: Any, cost: float, now: float) -> None:
+    def mark(self, key: Any, cost: float, now: float) -> None:
+        """Nothing: a window gives back by when things were taken."""
+
+    def charge(self, key: Any, cost: float, now: float, mark: object = None) -> None:
         """Take ``cost`` whatever the level; negative gives back. Never fails."""
         state: KeyState | None = self.table.find(key)
         if state is None:

@@ -47,8 +47,11 @@ class WaitedOn(Protocol):
         """Seconds until ``cost`` permits are free after ``ahead`` others; 0.0 when unknown."""
         ...
 
-    def charge(self, key: Any, cost: float, now: float) -> None:
-        """Take whatever the level; negative gives back."""
+    def mark(self, key: Any, cost: float, now: float) -> Any:
+        """What `charge` wants to know about a taking just now, should it be given back."""
+
+    def charge(self, key: Any, cost: float, now: float, mark: Any = None) -> None:
+        """Take whatever the level; negative gives back what ``mark`` was made for."""
 
     def refresh(self) -> None:
         """``waiting`` changed."""
@@ -57,13 +60,14 @@ class WaitedOn(Protocol):
 class _Waiter(ABC):
     """One caller in a queue; `wake` may run on any thread."""
 
-    __slots__ = ("cost", "gone", "granted", "key", "loop", "misfit")
+    __slots__ = ("cost", "gone", "granted", "key", "loop", "mark", "misfit")
 
     def __init__(self, key: Hashable, cost: float, loop: asyncio.AbstractEventLoop | None) -> None:
         self.key = key
         self.cost = cost
         self.loop = loop
         self.granted = False
+        self.mark: Any = None  # made when the permits were taken
         self.gone = False  # no longer in line, for whatever reason
         self.misfit = False  # asked for more than the limit, lowered meanwhile, will ever have
 
@@ -181,8 +185,8 @@ class WaitingRoom:
 
     # -- waiting --------------------------------------------------------------------------
 
-    def wait(self, key: Hashable, cost: float, timeout: float | None, ctx: Context | None) -> None:
-        """Block this thread until admitted.
+    def wait(self, key: Hashable, cost: float, timeout: float | None, ctx: Context | None) -> Any:
+        """Block this thread until admitted; return the limiter's mark for giving it back.
 
         Raises:
             Rejected: The turn comes after ``timeout`` or the context's deadline (said at once),
@@ -194,7 +198,7 @@ class WaitingRoom:
             timeout = _bounded(timeout, ctx)
         waiter = _ThreadWaiter(key, cost)
         if self._enter(waiter, timeout):
-            return
+            return waiter.mark
         stop = None if ctx is None else ctx._watch(waiter.wake)
         try:
             self._clock.wait(waiter.event, timeout)
@@ -205,6 +209,7 @@ class WaitingRoom:
         finally:
             if stop is not None:
                 stop()
+        return waiter.mark
 
     async def wait_async(
         self,
@@ -212,8 +217,8 @@ class WaitingRoom:
         cost: float,
         timeout: float | None,  # the same face as wait
         ctx: Context | None,
-    ) -> None:
-        """Suspend this task until admitted; raises as `wait`, and CancelledError when cancelled."""
+    ) -> Any:
+        """`wait` for a task: suspends it, and raises CancelledError when it is cancelled."""
         import asyncio
 
         if ctx is not None:
@@ -221,7 +226,7 @@ class WaitingRoom:
         loop = asyncio.get_running_loop()
         waiter = _TaskWaiter(key, cost, loop)
         if self._enter(waiter, timeout):
-            return
+            return waiter.mark
         stop = None if ctx is None else ctx._watch(waiter.wake)
         cancel = None if timeout is None else self._call_in(timeout, waiter.wake, loop)[0]
         try:
@@ -235,6 +240,7 @@ class WaitingRoom:
                 cancel()
             if stop is not None:
                 stop()
+        return waiter.mark
 
     def _enter(self, waiter: _Waiter, timeout: float | None) -> bool:
         """Admit at once (True), or stand in line, or raise."""
@@ -245,6 +251,7 @@ class WaitingRoom:
             now = self._clock.monotonic()
             queue = self._queues.get(key)
             if queue is None and self._limiter.take_or_wait(key, cost, now) == 0.0:
+                waiter.mark = self._limiter.mark(key, cost, now)
                 return True
             ahead = 0.0 if queue is None else queue.cost
             slot = self._limiter.slot_in(key, ahead, cost, now)
@@ -302,7 +309,7 @@ class WaitingRoom:
             gave_back = waiter.granted
             if gave_back:
                 waiter.granted = False
-                self._limiter.charge(key, -waiter.cost, now)
+                self._limiter.charge(key, -waiter.cost, now, waiter.mark)
             elif queue is not None and not waiter.gone:
                 waiter.gone = True
                 queue.gone += 1
@@ -360,6 +367,7 @@ class WaitingRoom:
                         self._arm(key, queue, wait)
                     return woken
                 head.granted = True
+                head.mark = self._limiter.mark(key, head.cost, now)
                 self.wakeups += 1
                 queue.cost -= head.cost
                 woken.append(head)
