@@ -16,7 +16,7 @@ from hastack._core._clock import SYSTEM_CLOCK, SystemClock
 from hastack.typing import Clock
 
 
-def wait_for(condition, seconds=5.0):
+def wait_for(condition, seconds=30.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -25,7 +25,8 @@ def wait_for(condition, seconds=5.0):
 
 def test_satisfies_the_protocol():
     assert isinstance(SYSTEM_CLOCK, Clock)
-    assert abs(SYSTEM_CLOCK.monotonic() - time.monotonic()) < 1.0
+    before = time.monotonic()
+    assert before <= SYSTEM_CLOCK.monotonic() <= time.monotonic()
 
 
 def test_no_thread_before_the_first_timer():
@@ -45,7 +46,7 @@ def test_timers_run_in_order_and_not_early():
         when = start + delay
         clock.call_at(when, lambda when=when: ran.append((when, clock.monotonic() - when)))
     clock.call_at(start + 0.08, done.set)
-    assert done.wait(5.0)
+    assert done.wait(30.0)
     assert [when for when, _ in ran] == sorted(when for when, _ in ran)
     assert all(late >= 0.0 for _, late in ran)
 
@@ -56,7 +57,7 @@ def test_an_earlier_timer_wakes_the_sleeping_thread():
     time.sleep(0.02)
     rang = threading.Event()
     clock.call_at(clock.monotonic() + 0.01, rang.set)
-    assert rang.wait(5.0)
+    assert rang.wait(30.0)
 
 
 def test_cancel_lets_go_at_once_and_is_idempotent():
@@ -85,7 +86,7 @@ def test_a_finished_callback_is_let_go():
     owner = Owner()
     ref = weakref.ref(owner)
     clock.call_at(clock.monotonic(), owner.ring)
-    assert rang.wait(5.0)
+    assert rang.wait(30.0)
     del owner
     wait_for(lambda: ref() is None)
 
@@ -113,7 +114,7 @@ def test_a_callback_that_raises_is_reported_and_kills_nothing(monkeypatch):
     clock.call_at(now, lambda: fail(ValueError("mine")))
     clock.call_at(now, lambda: fail(SystemExit()))
     clock.call_at(now + 0.01, rang.set)
-    assert rang.wait(5.0)
+    assert rang.wait(30.0)
     assert [report.exc_type for report in reports] == [ValueError, SystemExit]
 
 
@@ -131,7 +132,7 @@ def test_no_more_threads_is_the_callers_error_and_not_for_good(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", real)
     rang = threading.Event()
     clock.call_at(0.0, rang.set)
-    assert rang.wait(5.0)
+    assert rang.wait(30.0)
 
 
 def test_many_threads_set_and_cancel():
@@ -174,7 +175,7 @@ def test_a_signal_handler_may_set_and_cancel_timers():
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
     try:
         end = time.monotonic() + 0.5
-        while time.monotonic() < end:
+        while time.monotonic() < end or len(sent) <= 5:  # a busy machine gives little time
             for _ in range(100):
                 clock.call_at(clock.monotonic() + 60.0, print)()
     finally:
@@ -197,7 +198,7 @@ def test_a_forked_child_starts_anew():
     inherited = []
     rang = threading.Event()
     SYSTEM_CLOCK.call_at(SYSTEM_CLOCK.monotonic(), rang.set)
-    assert rang.wait(5.0)
+    assert rang.wait(30.0)
     cancel = SYSTEM_CLOCK.call_at(SYSTEM_CLOCK.monotonic() + 0.05, lambda: inherited.append(1))
     with SYSTEM_CLOCK._lock:  # held at the fork, as another thread might
         pid = os.fork()
@@ -207,7 +208,7 @@ def test_a_forked_child_starts_anew():
                 mine = threading.Event()
                 SYSTEM_CLOCK.call_at(SYSTEM_CLOCK.monotonic() + 0.01, mine.set)
                 cancel()
-                ok = mine.wait(5.0) and SYSTEM_CLOCK._thread.is_alive()
+                ok = mine.wait(30.0) and SYSTEM_CLOCK._thread.is_alive()
                 time.sleep(0.08)
                 code = 0 if ok and not inherited else 2
             finally:

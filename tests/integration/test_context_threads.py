@@ -57,14 +57,12 @@ def test_bind_in_executors_and_to_thread_without():
 def test_cancel_wakes_a_waiting_thread():
     ctx = context.with_cancel()
     woken = []
-    thread = threading.Thread(target=lambda: woken.append(ctx.wait(10.0)))
+    thread = threading.Thread(target=lambda: woken.append(ctx.wait(60.0)))
     thread.start()
     time.sleep(0.02)
-    start = time.monotonic()
     ctx.cancel()
-    thread.join(5.0)
+    thread.join(30.0)
     assert woken == [True]
-    assert time.monotonic() - start < 5.0
 
 
 def test_deadline_wakes_a_waiting_thread_and_rings():
@@ -73,9 +71,9 @@ def test_deadline_wakes_a_waiting_thread_and_rings():
         rang = threading.Event()
         ctx.after_func(rang.set)
         with pytest.raises(DeadlineExceeded):
-            context.sleep(5.0)
-        assert 0.03 <= time.monotonic() - start < 4.0
-        assert rang.wait(5.0)
+            context.sleep(50.0)
+        assert 0.03 <= time.monotonic() - start < 30.0
+        assert rang.wait(30.0)
 
 
 def test_cancel_from_another_thread_reaches_the_task():
@@ -287,7 +285,7 @@ def _use_the_tree_in_the_child(ctx):
         child = context.timeout(0.02, parent=ctx)
         rang = threading.Event()
         child.after_func(rang.set)
-        assert rang.wait(5.0)
+        assert rang.wait(30.0)
         assert child.wait(5.0)
         ctx.after_func(lambda: ran.append(1))
         ctx.cancel("child only")

@@ -19,7 +19,7 @@ from hastack.lifecycle import Lifecycle
 
 
 def ask(port, path="/healthz", *, raw=None, method="GET", headers=""):
-    with socket.create_connection(("127.0.0.1", port), timeout=10.0) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=30.0) as sock:
         request = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode()
         sock.sendall(raw if raw is not None else request)
         data = b""
@@ -27,6 +27,15 @@ def ask(port, path="/healthz", *, raw=None, method="GET", headers=""):
             data += chunk
     head, _, body = data.partition(b"\r\n\r\n")
     return int(head.split()[1]), head.decode().lower(), body
+
+
+def until(port, status):
+    """Ask until ``status`` is the answer; a busy machine may take its time."""
+    end = time.monotonic() + 20.0
+    while (answer := ask(port))[0] != status:
+        assert time.monotonic() < end, answer
+        time.sleep(0.02)
+    return answer
 
 
 @pytest.fixture
@@ -100,14 +109,14 @@ def test_slow_clients_are_cut_off_and_bounded(health):
             sock.sendall(b"GET /healthz")
         # All places are taken; the answer comes when the slow ones have been dropped.
         assert ask(server.port)[0] == 200
-        assert 0.3 < time.monotonic() - begin < 5.0
+        assert time.monotonic() - begin > 0.3
         for sock in slow:
             sock.close()
 
 
 def test_liveness_does_not_wait_for_a_dependency(health):
     gate = threading.Event()
-    health.add_check("db", lambda: gate.wait(10.0), timeout=10.0)
+    health.add_check("db", lambda: gate.wait(50.0), timeout=50.0)
     with HealthServer(health, port=0) as server:
         assert ask(server.port)[0] == 200  # its process is up
         statuses = []
@@ -117,15 +126,17 @@ def test_liveness_does_not_wait_for_a_dependency(health):
         ]
         for each in threads:
             each.start()
-        time.sleep(0.3)
-        begin = time.monotonic()
-        assert ask(server.port)[0] == 200
-        assert time.monotonic() - begin < 1.0
+        end = time.monotonic() + 20.0
+        while "hastack-health-ready" not in (names := [t.name for t in threading.enumerate()]):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(0.1)  # for the others to come
+        assert ask(server.port)[0] == 200  # although the check still waits
         names = [each.name for each in threading.enumerate()]
         assert names.count("hastack-health-ready") == 1
         gate.set()
         for each in threads:
-            each.join(10.0)
+            each.join(30.0)
         assert statuses == [200] * 5
 
 
@@ -133,24 +144,18 @@ def test_a_blocked_loop_turns_healthz_bad_and_recovers(health):
     with HealthServer(health, port=0) as server:
         seen = []
 
-        def look():
-            time.sleep(0.6)
-            seen.append(ask(server.port))
-
         async def main():
             health.watch_loop(blocked_after=0.2)
             await asyncio.sleep(0.05)
-            seen.append(await asyncio.to_thread(ask, server.port))
-            thread = threading.Thread(target=look)
+            await asyncio.to_thread(until, server.port, 200)
+            thread = threading.Thread(target=lambda: seen.append(until(server.port, 503)))
             thread.start()
-            time.sleep(1.0)  # noqa: ASYNC251  # this is the fault that must be found
-            thread.join()
+            thread.join()  # blocks the loop: this is the fault that must be found
             await asyncio.sleep(0.05)
-            seen.append(await asyncio.to_thread(ask, server.port))
+            await asyncio.to_thread(until, server.port, 200)
 
         asyncio.run(main())
-        assert [each[0] for each in seen] == [200, 503, 200]
-        assert b"event loop: no sign of life" in seen[1][2]
+        assert b"event loop: no sign of life" in seen[0][2]
 
 
 def test_as_a_component_it_answers_until_the_very_end(health):
@@ -252,27 +257,26 @@ class TestProcess:
     def test_a_blocked_thread_is_seen_from_outside(self, health):
         beat = health.heartbeat("worker", max_age=0.3)
         with HealthServer(health, port=0, process=True) as server:
-            assert ask(server.port)[0] == 200
-            time.sleep(0.5)
-            status, _, body = ask(server.port)
-            assert status == 503
-            assert b"worker: no sign of life" in body
-            beat.beat()
-            assert ask(server.port)[0] == 200
-            time.sleep(0.5)
+            assert b"worker: no sign of life" in until(server.port, 503)[2]
+            alive = threading.Event()
+
+            def work():
+                while not alive.wait(0.02):
+                    beat.beat()
+
+            worker = threading.Thread(target=work)
+            worker.start()
+            until(server.port, 200)
+            alive.set()
+            worker.join()
+            until(server.port, 503)
             beat.close()
-            end = time.monotonic() + 5.0
-            while ask(server.port)[0] != 200:
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            until(server.port, 200)
 
     def test_what_is_watched_later_is_shared_too(self, health):
         with HealthServer(health, port=0, process=True) as server:
             health.heartbeat("late", max_age=0.1)
-            end = time.monotonic() + 5.0
-            while ask(server.port)[0] != 503:
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            until(server.port, 503)
 
     def test_it_answers_while_the_interpreter_is_held(self):
         code = """
@@ -285,7 +289,7 @@ server = HealthServer(health, port=0, process=True)
 server.start()
 print(server.port, flush=True)
 sys.stdin.readline()
-re.match(r"(a+)+$", "a" * 27 + "b")  # one C call that keeps the interpreter for seconds
+re.match(r"(a+)+$", "a" * 40 + "b")  # one C call that keeps the interpreter for good
 """
         service = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -299,14 +303,12 @@ re.match(r"(a+)+$", "a" * 27 + "b")  # one C call that keeps the interpreter for
             service.stdin.write(b"go\n")
             service.stdin.flush()
             time.sleep(0.3)
-            begin = time.monotonic()
             assert ask(port)[0] == 200
-            assert time.monotonic() - begin < 0.5
         finally:
             service.kill()
             service.communicate()
         # Killed outright, the service takes its helper with it.
-        end = time.monotonic() + 5.0
+        end = time.monotonic() + 20.0
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1.0).close()

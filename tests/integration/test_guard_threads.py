@@ -166,13 +166,13 @@ def test_a_hung_loser_does_not_delay_the_answer():
     def call():
         if not first.is_set():
             first.set()
-            hang.wait(10.0)
+            hang.wait(50.0)
             return "late"
         return "early"
 
     start = time.monotonic()
     assert call() == "early"
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 30.0
     hang.set()
 
 
@@ -187,21 +187,21 @@ def test_the_loser_sees_its_context_end():
             return "early"
         first.set()
         ctx = context.current()
-        ctx.wait(10.0)
+        ctx.wait(30.0)
         seen.append(ctx.cause())
         ended.set()
         return None
 
     assert call() == "early"
-    assert ended.wait(5.0)
+    assert ended.wait(30.0)
     assert "first" in str(seen[0])
 
 
 def test_no_policy_waits_past_a_real_deadline():
     guard = compose(
-        Retry(50, base=1.0, jitter=False, retry_on=Exception),
+        Retry(50, base=10.0, jitter=False, retry_on=Exception),
         Hedge(0.01, attempts=3),
-        Retry(50, base=1.0, retry_on=Exception),
+        Retry(50, base=10.0, retry_on=Exception),
     )
 
     @guard
@@ -213,7 +213,7 @@ def test_no_policy_waits_past_a_real_deadline():
     for _ in range(5):
         with context.timeout(0.05), pytest.raises((KeyError, DeadlineExceeded)):
             call()
-    assert time.monotonic() - start < 2.0
+    assert time.monotonic() - start < 8.0
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -279,7 +279,7 @@ def test_a_budget_that_is_being_spent_during_a_fork():
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert held.wait(5.0)
+    assert held.wait(30.0)
     pid = os.fork()
     if pid == 0:
         signal.alarm(5)  # ends a child that hangs

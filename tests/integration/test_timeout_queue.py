@@ -39,12 +39,12 @@ def test_each_call_gets_its_own_deadline():
             assert asyncio.current_task().cancelling() == 0
 
     async def main():
-        starts = [(i * 0.01, 0.0 if i % 2 else 5.0) for i in range(10)]
+        starts = [(i * 0.01, 0.0 if i % 2 else 30.0) for i in range(10)]
         return await asyncio.gather(*(one(*each) for each in starts))
 
     assert asyncio.run(main()) == ["late", 0.0] * 5
     assert len(ended) == 5
-    assert all(0.04 < took < 1.0 for took in ended), ended
+    assert all(0.04 < took < 20.0 for took in ended), ended
 
 
 def test_one_timer_for_all():
@@ -135,7 +135,7 @@ def test_one_function_on_loops_of_many_threads():
         for _ in range(20):
             await asyncio.gather(nap(0.0), nap(0.001))
         with pytest.raises(DeadlineExceeded):
-            await nap(5.0)
+            await nap(50.0)
 
     failures = []
 
@@ -155,7 +155,7 @@ def test_one_function_on_loops_of_many_threads():
 
 
 def test_under_a_parent():
-    @Timeout(0.2)
+    @Timeout(1.0)
     async def nap(seconds):
         await asyncio.sleep(seconds)
 
@@ -164,32 +164,32 @@ def test_under_a_parent():
             await nap(0.0)
             asyncio.get_running_loop().call_later(0.01, ctx.cancel, "shutdown")
             with pytest.raises(Cancelled):
-                await nap(5.0)
+                await nap(50.0)
         start = time.monotonic()
-        async with context.timeout(10.0):
+        async with context.timeout(60.0):
             with pytest.raises(DeadlineExceeded):
-                await nap(5.0)
+                await nap(50.0)
         with pytest.raises(DeadlineExceeded):
             async with context.timeout(0.02):
-                await nap(5.0)
-        assert time.monotonic() - start < 2.0
+                await nap(50.0)
+        assert time.monotonic() - start < 20.0
         assert asyncio.current_task().cancelling() == 0
 
     asyncio.run(main())
 
 
 def test_an_earlier_deadline_of_a_parent_does_not_queue_up():
-    @Timeout(5.0)
+    @Timeout(50.0)
     async def nap(seconds):
         await asyncio.sleep(seconds)
 
     async def main():
-        holder = asyncio.create_task(nap(4.0))
+        holder = asyncio.create_task(nap(40.0))
         await asyncio.sleep(0)
         start = time.monotonic()
         with context.timeout(0.02), pytest.raises(DeadlineExceeded):  # no scope of the task
-            await nap(4.0)
-        assert time.monotonic() - start < 2.0
+            await nap(40.0)
+        assert time.monotonic() - start < 20.0
         holder.cancel()
 
     asyncio.run(main())

@@ -8,9 +8,9 @@ contradictory header is as good as none.
 
 Example:
     >>> from hastack.contrib import propagate
-    >>> ctx = propagate.from_headers({"Grpc-Timeout": "250m", "traceparent":
+    >>> ctx = propagate.from_headers({"Grpc-Timeout": "20S", "traceparent":
     ...     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"})
-    >>> 0.2 < ctx.remaining() <= 0.25
+    >>> 10.0 < ctx.remaining() <= 20.0
     True
     >>> propagate.traceparent(ctx).sampled
     True

@@ -190,7 +190,7 @@ class AllOf(Admission):
     Example:
         >>> from hastack import ratelimit
         >>> both = ratelimit.AllOf(
-        ...     ratelimit.TokenBucket("10/s"), ratelimit.TokenBucket("12/h"), name="quota"
+        ...     ratelimit.TokenBucket("10/min"), ratelimit.TokenBucket("12/h"), name="quota"
         ... )
         >>> sum(bool(both.try_acquire("ada")) for _ in range(20))
         10
