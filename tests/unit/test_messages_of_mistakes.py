@@ -2,10 +2,12 @@
 
 import asyncio
 import math
+import pickle
+import time
 
 import pytest
 
-from hastack import config, context, health, lifecycle, ratelimit
+from hastack import config, context, errors, health, lifecycle, ratelimit
 from hastack.errors import InvalidArgument, RateLimited
 from hastack.ratelimit._quota import to_quota
 
@@ -90,6 +92,42 @@ def test_how_things_show_themselves():
     assert repr(ratelimit.AllOf(bucket, name="all")) == "<AllOf 'all' of <TokenBucket 'api'>>"
     assert repr(health.Health("shop")) == "<Health 'shop', 0 checks>"
     assert repr(lifecycle.Lifecycle("shop")) == "<Lifecycle 'shop' new>"
+
+
+def _raised(call):
+    try:
+        call()
+    except errors.HastackError as error:
+        return error
+    raise AssertionError
+
+
+def _fails(**steps):
+    life = lifecycle.Lifecycle("x", lame_duck=0.0, stop=0.01)
+    life.add("part", **steps)
+    with life:
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.MissingDependency("click", extra="cli"),
+        errors.ClosedError("api"),
+        errors.RetryBudgetExhausted("api", retry_after=1.5),
+        errors.InvalidKey("key", 5, "a hashable value"),
+        errors.ShutdownRequested("received SIGTERM", signal=15),
+        errors.Cancelled("stop"),
+        _raised(lambda: config.load(env=None, override={"x": 1, "y": 2})),
+        _raised(lambda: _fails(start=lambda: 1 / 0)),
+        _raised(lambda: _fails(stop=lambda: time.sleep(0.05))),
+    ],
+)
+def test_every_error_survives_a_process_pool(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert set(vars(copy)) == set(vars(error))
 
 
 def test_a_with_block_has_no_arguments_for_a_key():

@@ -277,6 +277,9 @@ class MissingDependency(HastackError, ImportError):
         self.package = package
         self.extra = extra
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (MissingDependency, (self.package, self.extra))
+
 
 # Users meet these classes as `hastack.errors.X`; tracebacks and pickles should say the same.
 def _publish() -> None:
