@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hastack.ratelimit import CircuitBreaker
 from hastack.ratelimit._gradient import (
     FAILURE,
     OVERLOAD,
@@ -42,6 +43,10 @@ class Trace:
     service: Callable[[float, random.Random], float] = lambda _, rng: rng.expovariate(1 / SERVICE)
     mean_service: Callable[[float], float] = lambda _: SERVICE
     drops: Callable[[float], float] = lambda _: 0.0  # share of calls failed at once
+    errors: Callable[[float], float] = lambda _: 0.0  # share of calls that fail when served
+    breaker: bool = False  # a circuit breaker stands in front of the limiter
+    warm: float = 5.0  # seconds at the start that do not count
+    foretold: bool = True  # the capacity is what the static limiters were told
     change: float | None = None  # when the thing happens
 
 
@@ -86,6 +91,39 @@ class Adaptive(Unlimited):
 
     def level(self, now):
         return self.controller.limit
+
+
+class BehindBreaker(Unlimited):
+    """A circuit breaker in front of another limiter; its times are a tenth of the defaults."""
+
+    def __init__(self, limiter: Unlimited) -> None:
+        self.limiter = limiter
+        self.now = 0.0
+        self.permits = deque()
+        self.breaker = CircuitBreaker(window=1.0, open_for=0.5, open_factor=1.0, clock=self)
+
+    def monotonic(self):
+        return self.now
+
+    def admit(self, now):
+        self.now = now
+        permit = self.breaker.try_acquire()
+        if not permit:
+            return False
+        if not self.limiter.admit(now):
+            permit.release()
+            return False
+        self.permits.append(permit)  # calls end about in the order in which they came
+        return True
+
+    def done(self, now, latency, outcome):
+        self.now = now
+        permit = self.permits.popleft()
+        permit.success() if outcome == SUCCESS else permit.failure(OSError())
+        self.limiter.done(now, latency, outcome)
+
+    def level(self, now):
+        return self.limiter.level(now)
 
 
 ARRIVE, FINISH, GIVE_UP, DROP = range(4)
@@ -150,6 +188,10 @@ class Steps(StaticBucket):
 
 def simulate(trace: Trace, limiter: Unlimited, seed: int = 1) -> Seen:
     arrivals, services = random.Random(seed), random.Random(seed + 1)
+    faults = random.Random(seed + 2)
+    if trace.breaker:
+        random.seed(seed)  # how long it stays open varies a little
+        limiter = BehindBreaker(limiter)
     seen = Seen()
     events: list[tuple[float, int, int, Call | None]] = []
     queue: deque[Call] = deque()
@@ -198,9 +240,12 @@ def simulate(trace: Trace, limiter: Unlimited, seed: int = 1) -> Seen:
             if not call.done:
                 call.done = True
                 latency = now - call.started
-                limiter.done(now, latency, SUCCESS)
-                seen.good.append(now)
-                seen.latencies.append(latency)
+                if faults.random() < trace.errors(now):
+                    limiter.done(now, latency, FAILURE)
+                else:
+                    limiter.done(now, latency, SUCCESS)
+                    seen.good.append(now)
+                    seen.latencies.append(latency)
             serve(now)
         elif kind == GIVE_UP and not call.done:
             call.done = True
@@ -221,6 +266,8 @@ def pulse(normal, other, start, end):
 
 def traces() -> list[Trace]:
     slow = pulse(SERVICE, 2 * SERVICE, 20.0, 40.0)
+    brown = pulse(SERVICE, SERVICE / 0.3, 10.0, 13.0)
+    demo = pulse(SERVICE, SERVICE / 0.3, 3.0, 6.0)
     return [
         Trace("half load", 40.0, lambda _: 0.5 * CAPACITY),
         Trace("90 % load", 40.0, lambda _: 0.9 * CAPACITY),
@@ -271,6 +318,30 @@ def traces() -> list[Trace]:
             service=lambda _, rng: rng.expovariate(1 / (0.005 if rng.random() < 0.8 else 0.23)),
             change=20.0,
         ),
+        Trace(
+            "brown-out 3 s behind a breaker",
+            30.0,
+            lambda _: 2 * CAPACITY,
+            service=lambda now, rng: rng.expovariate(1 / brown(now)),
+            mean_service=brown,
+            errors=pulse(0.0, 0.6, 10.0, 13.0),
+            breaker=True,
+            change=13.0,
+        ),
+        # `hastack demo`: a cold start with far too high a limit, then the brown-out, all counts.
+        Trace(
+            "8 servers, cold, brown-out 3-6 s",
+            25.0,
+            lambda _: 2 * 8 / SERVICE,
+            servers=lambda _: 8,
+            service=lambda now, rng: demo(now) * (0.5 + rng.random()),
+            mean_service=demo,
+            errors=pulse(0.0, 0.6, 3.0, 6.0),
+            breaker=True,
+            warm=0.0,
+            foretold=False,
+            change=6.0,
+        ),
         Trace("30 min overload x2", 1800.0, lambda _: 2 * CAPACITY),
     ]
 
@@ -284,6 +355,7 @@ def oracle(trace: Trace, seen: Seen, start: float, end: float) -> float:
         arrived = sum(seen.offered.get(tick, 0) for tick in ticks)
         middle = (now + until) / 2
         capacity = trace.servers(middle) / trace.mean_service(middle) * (until - now)
+        capacity *= 1.0 - trace.errors(middle)
         total += min(arrived, capacity)
         now = until
     return total
@@ -333,7 +405,7 @@ def mean_level(seen: Seen, start: float, end: float) -> float:
 
 
 def report(trace: Trace, name: str, seen: Seen) -> None:
-    warm = 5.0
+    warm = trace.warm
     share = rate_between(seen.good, warm, trace.length) / oracle(trace, seen, warm, trace.length)
     settle = settle_time(trace, seen)
     levels = [level for at, level in seen.limits if at >= warm]
@@ -373,6 +445,8 @@ def main(wanted: list[str]) -> None:
             continue
         for name, limiter in LIMITERS.items():
             if trace.length > 600 and name not in {"AdaptiveLimit", "StepRule"}:
+                continue
+            if not trace.foretold and name != "AdaptiveLimit":
                 continue
             report(trace, name, simulate(trace, limiter()))
 

@@ -176,6 +176,9 @@ class Health:
         self._lock = threading.Lock()
         _all.add(self)
 
+    def __repr__(self) -> str:
+        return f"<Health {self.name!r}, {len(self._checks)} checks>"
+
     # Checks -----------------------------------------------------------------------------
 
     def check(

@@ -279,6 +279,9 @@ class Lifecycle:
 
         self.add(name, start=start, stop=stop, depends_on=depends_on)
 
+    def __repr__(self) -> str:
+        return f"<Lifecycle {self.name!r} {self._phase.value}>"
+
     # Looking at it ----------------------------------------------------------------------
 
     @property

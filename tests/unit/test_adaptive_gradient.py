@@ -293,3 +293,70 @@ def test_a_second_bad_run_keeps_the_first_mark():
     while service.controller.bad < 2:
         service.run(0.01)
     assert service.controller.before_inflight == 25.0
+
+
+def test_dips_in_a_row_stop_below_the_knee():
+    # The first baseline was learnt with a long queue: 20 calls on 8 places.
+    service = Service(servers=8)
+    service.run(3.0)
+    assert service.controller.baseline == pytest.approx(0.05, rel=0.15)
+    service.run(7.0)
+    assert min(service.limits) >= 6  # 0.8 of the knee
+    assert service.mean_limit(5.0) >= 10
+
+
+def test_a_limit_found_with_a_queue_in_the_baseline_does_not_come_back():
+    service = Service(servers=8)
+    service.controller.last_good = 60.0
+    service.run(3.0)
+    assert service.controller.last_good <= 1.15 * 1.5 * 8
+
+
+def test_without_a_queue_the_aim_itself_is_the_next_limit():
+    service = Service(servers=60)
+    for expected in (30, 45, 67):
+        before = service.controller.limit
+        while service.controller.limit == before:
+            service.run(0.01)
+        assert service.controller.limit == expected
+
+
+def drained(service, pause):
+    """The calls in flight end and none is let in for ``pause`` seconds."""
+    for left in range(service.controller.limit, 0, -1):
+        service.now += 0.0025
+        service.controller.observe(service.now, 0.05, SUCCESS, left)
+    service.now += pause
+
+
+def test_a_pause_is_no_lack_of_throughput():
+    service = Service(min_samples=200)
+    service.run(20.0)
+    controller = service.controller
+    while controller.phase != STEADY or not 5 < controller.count < 20:
+        service.run(0.001)
+    drained(service, 5.0)
+    while controller.count >= 5:
+        service.run(0.001)
+    assert 300.0 < controller.throughput <= 420.0
+
+
+@pytest.mark.parametrize("pause", [5.0, 100.0])
+def test_a_pause_before_the_first_call_or_beyond_use_starts_the_period_over(pause):
+    controller = GradientController(GradientRules(), 0.0)
+    controller.observe(1.0, 0.05, SUCCESS if pause > 60.0 else IGNORED, 1)
+    controller.observe(1.1 + pause, 0.1, SUCCESS, 1)
+    assert controller.count == 1
+    assert controller.began == pytest.approx(1.0 + pause)
+
+
+def test_pauses_of_slow_traffic_count():
+    controller = GradientController(GradientRules(), 0.0)
+    for call in range(1, 31):
+        controller.observe(call * 0.5, 0.01, SUCCESS, 1)
+    assert controller.count == 30
+    assert controller.began == 0.0
+    controller.observe(18.0, 0.01, SUCCESS, 1)  # six times the usual
+    assert controller.began == 0.0
+    controller.observe(25.0, 0.01, SUCCESS, 1)  # twelve times
+    assert controller.began == pytest.approx(6.99)

@@ -159,6 +159,16 @@ def test_half_open_admits_its_quota_and_closes(clock):
     assert breaker.snapshot().calls == 0
 
 
+def test_guarded_calls_are_probes_too(clock):
+    breaker = tripped(clock, half_open_calls=2)
+    clock.advance(5.0)
+    with events.record(BreakerChanged) as seen, breaker:
+        assert breaker.state is BreakerState.HALF_OPEN
+        with breaker, pytest.raises(CircuitOpen), breaker:
+            pytest.fail("beyond the quota")
+    assert [event.new for event in seen] == [BreakerState.HALF_OPEN, BreakerState.CLOSED]
+
+
 def test_one_failed_probe_opens_again(clock):
     breaker = tripped(clock, half_open_calls=3)
     clock.advance(5.0)

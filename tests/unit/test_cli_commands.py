@@ -1,6 +1,7 @@
 """The ``hastack`` command: what it prints and how it exits."""
 
 import json
+import re
 import sys
 from inspect import signature
 
@@ -141,6 +142,17 @@ def test_bad_settings_classes(run, shop, into):
     result = run("config", "schema", "--into", into)
     assert result.exit_code == 2
     assert "--into" in result.stderr
+
+
+@pytest.mark.parametrize("source", ["raise RuntimeError('no database')", "def ("])
+def test_a_settings_module_that_fails(run, tmp_path, monkeypatch, source):
+    (tmp_path / "failing_settings.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    result = run("config", "schema", "--into", "failing_settings:Shop")
+    assert result.exit_code == 2
+    assert re.search(
+        r"cannot be imported: (RuntimeError: no database|SyntaxError: )", result.stderr
+    )
 
 
 def test_doctor(run):

@@ -32,6 +32,7 @@ def test_rates_out_of_range_name_the_range(text):
         ["--strategy", "hope"],
         ["--trace", "/no/such/file"],
         ["--port", "70000"],
+        ["--out", "/dev/null/out"],
     ],
 )
 def test_bad_options_are_usage_errors(arguments):

@@ -1,5 +1,6 @@
 """Mistakes that a newcomer makes, and what is said about them."""
 
+import asyncio
 import math
 
 import pytest
@@ -82,3 +83,45 @@ def test_binding_nothing():
 def test_settings_made_by_hand_say_what_fits():
     with pytest.raises(ValueError, match=r"-1 is out of range: expected > 0"):
         config.TimeoutConfig(seconds=-1)
+
+
+def test_how_things_show_themselves():
+    bucket = ratelimit.TokenBucket("5/s", name="api")
+    assert repr(ratelimit.AllOf(bucket, name="all")) == "<AllOf 'all' of <TokenBucket 'api'>>"
+    assert repr(health.Health("shop")) == "<Health 'shop', 0 checks>"
+    assert repr(lifecycle.Lifecycle("shop")) == "<Lifecycle 'shop' new>"
+
+
+def test_a_with_block_has_no_arguments_for_a_key():
+    keyed = ratelimit.TokenBucket("5/s", key=lambda user: user)
+    with pytest.raises(InvalidArgument, match=r"key=.*with block; see \.reserve"), keyed:
+        pass
+    costly = ratelimit.ConcurrencyLimit(5, cost=lambda size: size, max_wait=1.0)
+
+    async def block():
+        async with costly:
+            pass
+
+    with pytest.raises(InvalidArgument, match=r"cost=.*with block"):
+        asyncio.run(block())
+    with ratelimit.TokenBucket("5/s", key=lambda *args: args):
+        pass
+
+
+def test_type_errors_of_a_key_function_are_its_own():
+    def broken():
+        raise TypeError("mine")
+
+    with pytest.raises(TypeError, match=r"^mine$"), ratelimit.TokenBucket("5/s", key=broken):
+        pass
+    with pytest.raises(TypeError), ratelimit.TokenBucket("5/s", key=getattr):
+        pass
+
+
+def test_awaiting_what_cannot_be_awaited():
+    async def answer():
+        return 5
+
+    assert asyncio.run(ratelimit.Retry().call_async(lambda: answer())) == 5
+    with pytest.raises(InvalidArgument, match=r"awaitable; see \.call\(\)"):
+        asyncio.run(ratelimit.Retry().call_async(lambda: 5))

@@ -41,6 +41,9 @@ class _SettingsClass(click.ParamType):  # type: ignore[type-arg]  # generic in n
             found = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             self.fail(f"{value!r} cannot be imported: {error}", param, ctx)
+        except Exception as error:  # the application's own, at import
+            kind = type(error).__name__
+            self.fail(f"{value!r} cannot be imported: {kind}: {error}", param, ctx)
         if not (isinstance(found, type) and attrs.has(found)):
             self.fail(f"{value!r} is no attrs class", param, ctx)
         return found

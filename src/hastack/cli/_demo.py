@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,7 @@ def demo(
         from .demo._strategies import STRATEGIES
         from .demo._workload import Plan
 
+        _writable(out)
         session = Session(
             plan=Plan(rate=rate, duration=duration, seed=seed),
             strategies=[each for each in STRATEGIES if not names or each.name in names],
@@ -121,3 +123,14 @@ def demo(
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         sys.exit(130)
+
+
+def _writable(out: Path) -> None:
+    """Find out before the run, not after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        writable = os.access(out, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise click.BadParameter(f"{out}: {error.strerror}", param_hint="'--out'") from None
+    if not writable:
+        raise click.BadParameter(f"{out}: not writable", param_hint="'--out'")

@@ -238,6 +238,9 @@ class AllOf(Admission):
             member._depend(self._room.serve_all)
         renew_in_child(self)
 
+    def __repr__(self) -> str:
+        return f"<AllOf {self.name!r} of {', '.join(map(repr, self.limits))}>"
+
     def _after_fork(self) -> None:
         self._room.after_fork(threading.RLock())
 

@@ -41,6 +41,8 @@ STALE: Final = 60.0
 """Seconds after which a period without enough calls starts over."""
 SETTLE: Final = 10.0
 """Longest time in seconds for which outcomes are passed over after the limit moved."""
+PAUSE: Final = 8.0
+"""So many times the mean time between calls with nothing in flight is no mere chance."""
 
 STEADY: Final = 0
 DIP: Final = 1
@@ -108,6 +110,7 @@ class GradientController:
         self.failures: int = 0
         self.overloads: int = 0
         self.full: int = 0
+        self.idle_since: float = inf
 
     def observe(self, now: float, latency: float, outcome: int, inflight: int) -> int:
         """Take the outcome of one call and return the limit.
@@ -118,10 +121,13 @@ class GradientController:
             outcome: One of the constants of this module.
             inflight: Calls in flight when it ended, itself included.
         """
+        idle_since, self.idle_since = self.idle_since, now if inflight <= 1 else inf
         if now < self.began:
             if self.began - now > 4.0 * SETTLE:
                 self._begin(now)  # the clock went backwards
             return self.limit  # calls from before the last change still drain
+        if idle_since < inf:
+            self._leave_out(idle_since, now - latency)
         if outcome == FAILURE:
             self.failures += 1
         elif outcome == OVERLOAD:
@@ -141,6 +147,22 @@ class GradientController:
             elif now - self.began >= STALE:
                 self._begin(now)
         return self.limit
+
+    def _leave_out(self, since: float, until: float) -> None:
+        """Nothing was in flight for a while: was that the traffic's own pace?
+
+        If not, say because a circuit breaker was open, the time does not count. Counted in, it
+        would look as if the throughput had collapsed, and every conclusion from Little's law
+        would be wrong.
+        """
+        pause = until - since
+        if pause <= self.rules.period:
+            return
+        calls = self.count + self.failures + self.overloads
+        if not calls or pause >= STALE:
+            self._begin(max(self.began, until))
+        elif pause * calls > PAUSE * (since - self.began):
+            self.began += pause
 
     def _tells(self, now: float) -> bool:
         """Whether the period holds enough calls for its mean latency to mean something."""
@@ -195,12 +217,16 @@ class GradientController:
             self._set(self.goal, now, latency, STEADY)
             return
         gap = self.baseline - latency
-        inflight = self.count / (now - self.began) * latency
         if gap > 0.1 * self.baseline and gap > 1.5 * self._spread(latency):
-            # Much lower than thought: calls queue even down here, so look further down at once.
-            self.evidence = min(self.evidence, self.count)
+            # Much lower than thought: the old baseline held queueing, and calls may queue even
+            # down here, so look further down at once. All that went into the old baseline is
+            # void; kept in part, it would make the next dip look like progress for ever.
+            self.evidence = 0
             self._learn(latency)
-            self._set(DIP_DEPTH * inflight, now, latency, DIP)
+            # Answers that come more slowly than at the limit are below the knee already.
+            knee = max(self.count / (now - self.began), self.throughput) * latency
+            self.last_good = min(self.last_good, self.rules.tolerance * knee)
+            self._set(DIP_DEPTH * knee, now, latency, DIP)
         else:
             self._learn(latency)
             self._set(self.goal, now, latency, STEADY)
@@ -224,7 +250,8 @@ class GradientController:
         if pressure < (0.1 if grows else 1.0):
             self._begin(now)
             return
-        step = pressure * (0.3 if wanted < 1.3 * self.goal else 0.6)
+        # Without any queue there is nothing to overshoot: the aim itself is the next limit.
+        step = pressure * (0.3 if wanted < 1.3 * self.goal else 1.0)
         self._set(self.goal + step * (wanted - self.goal), now, latency, STEADY)
 
     def _worse(self, now: float, count: int, length: float, latency: float) -> None:

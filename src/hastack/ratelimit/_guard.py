@@ -66,9 +66,16 @@ class Guard:
 
         ``fn`` may be anything that returns an awaitable, so also a lambda that calls a
         coroutine function.
+
+        Raises:
+            InvalidArgument: It returned something else.
         """
+        from hastack._core._callables import Kind, kind_of
+
         from ._plan import around_async
 
+        if kind_of(fn) is not Kind.COROUTINE:
+            fn = _awaitable(fn)
         return cast("R", await around_async(self._flat(), fn)(*args, **kwargs))
 
     def __enter__(self) -> Self:
@@ -127,6 +134,19 @@ class Guard:
 
     def _unfit(self, accepted: str) -> InvalidArgument:
         return InvalidArgument("guard", self, accepted)
+
+
+def _awaitable(fn: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """``fn`` with an error that says what to do when its result cannot be awaited."""
+    from inspect import isawaitable
+
+    async def awaiting(*args: P.args, **kwargs: P.kwargs) -> R:
+        result = fn(*args, **kwargs)
+        if not isawaitable(result):
+            raise InvalidArgument("fn", fn, "a function that returns an awaitable; see .call()")
+        return await result
+
+    return awaiting
 
 
 class Admission(Guard):

@@ -310,6 +310,34 @@ class RateLimiter(Admission):
         key, cost = self._asked(args, kwargs)
         await self.acquire_async(key, cost, timeout=self._max_wait)
 
+    def _enter(self) -> Any:
+        try:
+            return super()._enter()
+        except TypeError as error:
+            raise self._without_arguments(error) from None
+
+    async def _enter_async(self) -> Any:
+        try:
+            return await super()._enter_async()
+        except TypeError as error:
+            raise self._without_arguments(error) from None
+
+    def _without_arguments(self, error: TypeError) -> Exception:
+        """What to say when a with block, which has no arguments, met a function that needs some."""
+        from inspect import signature
+
+        for parameter, function in (("key", self._key), ("cost", self._cost_of)):
+            if function is None:
+                continue
+            try:
+                signature(function).bind()
+            except TypeError:
+                accepted = "a function without arguments, for a with block; see .reserve()"
+                return InvalidArgument(parameter, function, accepted)
+            except ValueError:  # written in C, and keeps its signature to itself
+                continue
+        return error
+
     def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Hashable, float]:
         key = None if self._key is None else self._key(*args, **kwargs)
         return key, self._cost if self._cost_of is None else self._cost_of(*args, **kwargs)
