@@ -31,6 +31,7 @@ def _hold_coverage_over_forks() -> None:
 _hold_coverage_over_forks()
 
 from hastack import events  # noqa: E402  # after the hooks above
+from hastack._config import _settings  # noqa: E402  # as above
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,16 +42,37 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 
+_pages = pytest.StashKey[tuple[set[int], set[str]]]()  # what was there before the pages
+
+
+def _now() -> tuple[set[int], set[str]]:
+    return set(events._subscriptions), set(_settings._sections)
+
+
+def _back_to(before: tuple[set[int], set[str]]) -> None:
+    """What serves for the life of a process, subscriptions and sections, is there no more."""
+    with events._lock:
+        left = set(events._subscriptions) - before[0]
+        for number in left:
+            del events._subscriptions[number]
+        if left:
+            events._rebuild()
+    for name in set(_settings._sections) - before[1]:
+        del _settings._sections[name]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """What serves for the life of a process subscribes for as long; the next test starts anew."""
-    before = set(events._subscriptions)
+    """Each test starts anew; the examples of one page build on each other."""
+    stash = item.config.stash
+    if isinstance(item, SybilItem):
+        if _pages not in stash:
+            stash[_pages] = _now()
+        return (yield)
+    if _pages in stash:
+        _back_to(stash[_pages])
+        del stash[_pages]
+    before = _now()
     result = yield
-    if not isinstance(item, SybilItem):  # the examples of one page build on each other
-        left = set(events._subscriptions) - before
-        with events._lock:
-            for number in left:
-                del events._subscriptions[number]
-            if left:
-                events._rebuild()
+    _back_to(before)
     return result

@@ -176,16 +176,19 @@ class ManualClock:
     def _grace(self, patience: float, waited: float = 0.0) -> float:
         """Real seconds for others before time may move, ``waited`` of which have gone by."""
         grace = max(self._autojump or 0.0, patience)
-        threads = {t for t in threading.enumerate() if t.name != "hastack-timers"}
+        threads = everybody = {t for t in threading.enumerate() if t.name != "hastack-timers"}
         if not self._workers:
-            threads.difference_update(self._bystanders)
-        if len(threads) > len(self._waiting):
+            threads = everybody.difference(self._bystanders)
+        strangers = len(threads) > len(self._waiting)
+        if strangers:
             grace = max(grace, _WORKER if self._workers else _STRANGER)
-            if grace <= waited < _RUNNING:
-                with self._lock:
-                    waiting = {native_id for _, native_id in self._waiting}
-                if any(_runs(t) for t in threads if t.native_id not in waiting):
-                    grace = _RUNNING
+        if grace <= waited < _RUNNING and (strangers or patience):
+            # Whoever serves the other end of a socket may be older than this clock.
+            with self._lock:
+                waiting = {native_id for _, native_id in self._waiting}
+            looked_at = everybody if patience else threads
+            if any(_runs(t) for t in looked_at if t.native_id not in waiting):
+                grace = _RUNNING
         return grace
 
     def _jump(self) -> bool:

@@ -619,7 +619,7 @@ def test_an_application_nests_hastack():
 
 @attrs.frozen
 class Unknown:
-    thing: complex = 0j
+    thing: range = range(0)
 
 
 @attrs.frozen

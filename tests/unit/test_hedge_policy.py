@@ -392,7 +392,7 @@ def test_threads_all_busy(delay):
     for gate in blocker.gates:
         gate.set()
     for thread in holders:
-        thread.join(5.0)
+        thread.join(30.0)
 
 
 def test_threads_busy_when_the_hedge_is_due():
@@ -409,7 +409,7 @@ def test_threads_busy_when_the_hedge_is_due():
     assert hedge(calls)() == "one"
     assert calls.count == 1
     other.gates[0].set()
-    holder.join(5.0)
+    holder.join(30.0)
     timer.join()
 
 
@@ -442,7 +442,7 @@ def test_idle_workers_end(monkeypatch):
         ):
             threading.Event().wait(0.001)
         assert done.wait(30.0)
-        threads[-1].join(5.0)
+        threads[-1].join(30.0)
         assert workers._running == 0
         assert not workers._idle
     assert len(set(threads)) == 3
