@@ -38,9 +38,7 @@ import os
 import queue
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Protocol, final
-
-import attrs
+from typing import TYPE_CHECKING, Any, final
 
 from . import context as _context
 from ._core import _validate
@@ -53,6 +51,7 @@ from ._core._errors import (
     StopFailed,
 )
 from ._lifecycle import _order
+from ._lifecycle._component import Added, Component
 from ._lifecycle._conductor import Abort, Conductor, Shutdown
 from ._lifecycle._events import (
     ComponentFailed,
@@ -92,25 +91,6 @@ __all__ = (
 )
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Component(Protocol):
-    """What `Lifecycle.add` takes besides plain functions.
-
-    Any of ``start``, ``ready``, ``drain`` and ``stop`` may be there as methods without
-    arguments, ``def`` or ``async def``; ``depends_on`` may name other components.
-    """
-
-    @property
-    def name(self) -> str:
-        """Unique in its service."""
-        ...
-
-
-@attrs.frozen
-class _Added:
-    spec: Spec
-    calls: dict[Step, Callable[[], Any]]
 
 
 @final
@@ -167,7 +147,7 @@ class Lifecycle:
         )
         self._start_timeout = _validate.seconds("start", start)
         self._clock = clock
-        self._added: dict[str, _Added] = {}
+        self._added: dict[str, Added] = {}
         self._phase = Phase.NEW
         self._asked = False
         # put() is reentrant: a signal handler may use it on top of anything.
@@ -238,7 +218,7 @@ class Lifecycle:
             loop = _order.cycle({**graph, name: needs})
             if loop is not None:
                 raise InvalidArgument("depends_on", " -> ".join(loop), "no cycle of components")
-            self._added[name] = _Added(Spec(name, needs, frozenset(calls), limit), calls)
+            self._added[name] = Added(Spec(name, needs, frozenset(calls), limit), calls)
 
     def add_worker(
         self, name: str, target: Callable[[], Any], /, *, depends_on: Iterable[str] = ()

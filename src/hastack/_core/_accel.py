@@ -56,6 +56,7 @@ PURE_MODULES = (
     "hastack._config._types",
     "hastack._health_http",
     "hastack._health_verdict",
+    "hastack._lifecycle._component",
     "hastack._lifecycle._machine",
     "hastack._lifecycle._order",
     "hastack._lifecycle._report",
