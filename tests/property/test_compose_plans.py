@@ -218,7 +218,7 @@ def policies(clock, budget):
         st.builds(lambda s: Timeout(s or 0.05), seconds),
         st.builds(
             lambda n, base, jitter, b: Retry(
-                n, base=base, cap=5.0, jitter=jitter, budget=budget if b else None
+                n, base=base, cap=max(5.0, base), jitter=jitter, budget=budget if b else None
             ),
             st.integers(1, 4),
             seconds,

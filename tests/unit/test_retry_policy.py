@@ -311,6 +311,7 @@ def test_generators_and_blocks_are_refused():
         {"base": -1},
         {"base": float("nan")},
         {"cap": "1s"},
+        {"cap": 0.05},
         {"factor": 0.5},
         {"retry_on": ()},
         {"retry_on": BaseException},

@@ -113,6 +113,8 @@ class Retry(Guard):
             raise InvalidArgument("budget", budget, "a RetryBudget, or None")
         if not isinstance(jitter, bool):
             raise InvalidArgument("jitter", jitter, "True (full jitter) or False (none)")
+        if seconds("cap", cap, zero=True) < seconds("base", base, zero=True):
+            raise InvalidArgument("cap", cap, f"seconds >= base={base}")
         self.name = name
         self.budget = budget
         self._backoff = Backoff(
