@@ -272,3 +272,16 @@ def test_bad_settings_are_named(parameter, value):
 def test_defaults():
     assert AdaptiveLimit().name == "AdaptiveLimit"
     assert AdaptiveLimit().rate == 0.0
+
+
+def test_a_clock_that_goes_backwards_makes_no_latency_negative():
+    clock = ManualClock(start=1000.0)
+    guard = AdaptiveLimit(clock=clock, min_samples=10, period=0.25)
+    for _ in range(20):
+        permits = [guard.try_acquire() for _ in range(4)]
+        clock.set(clock.monotonic() - 0.01)
+        for permit in permits:
+            permit.success()
+        clock.advance(0.1)
+    assert guard.inflight == 0
+    assert 0.0 < guard.snapshot().latency < 1e-3

@@ -34,7 +34,7 @@ class AdaptiveCore:
         """A call admitted under ``epoch`` ended."""
         if epoch != self.epoch:
             return  # it came in before a fork, in the parent's count
-        self.controller.observe(now, max(0.0, now - started), outcome, self.inflight)
+        self.controller.observe(now, now - started, outcome, self.inflight)
         self.inflight -= 1
 
     def forget_callers(self) -> None:

@@ -239,8 +239,12 @@ class AdaptiveLimit(Admission):
         self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[int, float]:
         core = self._core
-        with self._lock:
+        # Half the cost of a with statement, which this path and `_leave` feel.
+        self._lock.acquire()
+        try:
             admitted = core.admit()
+        finally:
+            self._lock.release()
         if not admitted:
             raise self._refuse(None, 1.0, "limited", None)
         return core.epoch, now
@@ -284,11 +288,16 @@ class AdaptiveLimit(Admission):
 
     def _leave(self, permit: tuple[int, float], now: float, outcome: int) -> None:
         core = self._core
-        with self._lock:
-            before = core.controller.limit
-            core.leave(permit[0], permit[1], now, outcome)
-            after = core.controller.limit
+        controller = core.controller
+        epoch, started = permit
+        self._lock.acquire()
+        try:
+            before = controller.limit
+            core.leave(epoch, started, now, outcome)
+            after = controller.limit
             line = core.waiting
+        finally:
+            self._lock.release()
         if line:
             self._room.serve(None)
         if before != after and LIMIT_CHANGED.subscribers:

@@ -135,7 +135,8 @@ class GradientController:
         elif outcome == SUCCESS:
             if self.baseline and latency > 10.0 * self.baseline:
                 latency = 10.0 * self.baseline  # one straggler must not speak for all
-            latency = max(latency, 1e-6)  # clocks have a grain
+            if latency < 1e-6:  # clocks have a grain, and some go backwards
+                latency = 1e-6
             self.count += 1
             self.total += latency
             self.squares += latency * latency
