@@ -19,6 +19,7 @@ import heapq
 import itertools
 import selectors
 import threading
+import time
 import weakref
 from math import inf
 from pathlib import Path
@@ -187,7 +188,7 @@ class ManualClock:
             with self._lock:
                 waiting = {native_id for _, native_id in self._waiting}
             looked_at = everybody if patience else threads
-            if any(_runs(t) for t in looked_at if t.native_id not in waiting):
+            if _anyone_runs([t for t in looked_at if t.native_id not in waiting]):
                 grace = _RUNNING
         return grace
 
@@ -223,6 +224,19 @@ class ManualClock:
                 callback = cell.pop() if cell else None
             if callback is not None:
                 callback()
+
+
+def _anyone_runs(threads: list[threading.Thread]) -> bool:
+    """Whether one of ``threads`` is running, by more than one look.
+
+    A thread that computes sleeps for a moment whenever another one holds the interpreter.
+    """
+    for look in range(3):
+        if look:
+            time.sleep(0.001)
+        if any(map(_runs, threads)):
+            return True
+    return False
 
 
 def _runs(thread: threading.Thread) -> bool:
