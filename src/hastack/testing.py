@@ -18,6 +18,7 @@ import contextvars
 import heapq
 import itertools
 import selectors
+import sys
 import threading
 import time
 import weakref
@@ -45,6 +46,8 @@ _STRANGER = 0.005
 _WORKER = 0.05
 # The most that a thread gets which is running or waits for a processor. Only Linux tells.
 _RUNNING = 2.0
+# Nanoseconds on a processor, of eight milliseconds, that make a thread a running one.
+_WORKED = 500_000
 
 
 @final
@@ -59,7 +62,7 @@ class ManualClock:
     When every thread waits on this clock, the jump is immediate and exact. Otherwise somebody
     may be about to do something, and gets a few real milliseconds (50 while ``run_in_executor``
     or `asyncio.to_thread` work is under way) before time moves on; on Linux, one that is running
-    or waits for a processor gets up to two seconds, so that a busy machine changes nothing.
+    or waits for a processor gets up to two seconds, so that a busy machine changes little.
     Threads that are older than the clock count from their first wait on it. Give a larger
     ``autojump`` to threads that work for longer than that between two waits.
 
@@ -227,16 +230,32 @@ class ManualClock:
 
 
 def _anyone_runs(threads: list[threading.Thread]) -> bool:
-    """Whether one of ``threads`` is running, by more than one look.
+    """Whether one of ``threads`` is running, or was for a good part of a few milliseconds.
 
-    A thread that computes sleeps for a moment whenever another one holds the interpreter.
+    A thread that computes sleeps for a moment whenever another one holds the interpreter, so one
+    look at its state is not enough.
     """
-    for look in range(3):
-        if look:
-            time.sleep(0.001)
+    before = [_on_cpu(thread) for thread in threads]
+    for _ in range(8):
         if any(map(_runs, threads)):
             return True
+        time.sleep(0.001)
+        worked = (_on_cpu(t) - begin for t, begin in zip(threads, before, strict=True))
+        if max(worked, default=0) > _WORKED:
+            return True
     return False
+
+
+def _on_cpu(thread: threading.Thread) -> int:
+    """Nanoseconds that ``thread`` has spent on a processor; 0 when nobody knows."""
+    if sys.platform != "linux" or thread.native_id is None:
+        return 0
+    try:
+        # The kernel's name for that thread's own CPU clock; see clock_getcpuclockid(3). Unlike
+        # pthread_getcpuclockid it fails cleanly when the thread has ended.
+        return time.clock_gettime_ns((~thread.native_id << 3) | 6)
+    except OSError:
+        return 0
 
 
 def _runs(thread: threading.Thread) -> bool:
