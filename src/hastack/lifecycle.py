@@ -327,14 +327,17 @@ class Lifecycle:
             LifecycleError: It was started before.
         """
         conductor = self._launch(None)
-        self._clock.wait(conductor.serving.event, None)  # each start has its own deadline
+        self._wait_for(conductor.serving.event, None)  # each start has its own deadline
         self._raise_start_failure(conductor)
 
     async def start_async(self) -> None:
         """Like `start`, with asynchronous components on the running loop."""
         import asyncio
 
-        conductor = self._launch(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        conductor = self._launch(loop)
+        if self._signals is not None and self._clock is SYSTEM_CLOCK:
+            self._signals.keep_awake(loop)
         await conductor.serving.wait()
         self._raise_start_failure(conductor)
 
@@ -365,7 +368,7 @@ class Lifecycle:
             LifecycleError: It was not started, or in another process.
         """
         limit = _validate.optional_seconds("timeout", timeout, zero=True)
-        self._clock.wait(self._running().finished.event, limit)
+        self._wait_for(self._running().finished.event, limit)
         return self.report
 
     async def wait_async(self) -> ShutdownReport:
@@ -555,6 +558,12 @@ class Lifecycle:
                 pending = error
         if pending is not None and pending is not cause:
             raise pending
+
+    def _wait_for(self, event: threading.Event, limit: float | None) -> None:
+        if self._signals is None or self._clock is not SYSTEM_CLOCK:
+            self._clock.wait(event, limit)
+        else:
+            self._signals.wait(event, limit)
 
     def _take_signals(self, signals: Iterable[int]) -> None:
         watch = SignalWatch(signals, self._signalled)

@@ -177,6 +177,32 @@ class TestUvicorn:
 
 
 class TestSignals:
+    @pytest.mark.parametrize("run", ["life.run()", "asyncio.run(life.run_async())"])
+    def test_a_signal_that_does_not_wake_the_main_thread_is_not_lost(self, run):
+        # Taken by another thread it leaves the main thread asleep, like one that comes just
+        # before the sleep.
+        code = f"""
+            import asyncio, signal, threading, time
+            life = Lifecycle("sleeper", lame_duck=0.0)
+
+            def kill():
+                time.sleep(0.3)
+                signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+                threading.Event().wait(30.0)
+
+            def served(phase):
+                say(phase.value)
+                if phase.value == "serving":
+                    threading.Thread(target=kill, daemon=True).start()
+
+            life.on_phase(served)
+            {run}
+        """
+        with Child(code) as child:
+            status, out, err = child.end()
+            assert status == 0, err
+            assert out.split()[-1] == "stopped"
+
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_second_signal_aborts_at_once(self, number):
         code = """

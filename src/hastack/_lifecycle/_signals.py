@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable
+
+LOOK_UP = 0.2
+"""Seconds. A signal that arrives just before the main thread falls asleep does not wake it, and its
+handler waits for as long as that sleep lasts; so no sleep lasts longer than this."""
 
 
 class SignalWatch:
@@ -44,6 +50,19 @@ class SignalWatch:
             # None stands for a handler that was not installed from Python.
             if signal.getsignal(each) in {self._handle, signal.SIG_DFL}:
                 signal.signal(each, signal.SIG_DFL if previous is None else previous)
+
+    def wait(self, event: threading.Event, limit: float | None) -> None:
+        """``event.wait(limit)``, open to signals all the time."""
+        end = None if limit is None else time.monotonic() + limit
+        left = LOOK_UP if limit is None else limit
+        while left > 0.0 and not event.wait(min(left, LOOK_UP)):
+            if end is not None:
+                left = end - time.monotonic()
+
+    def keep_awake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The same for an event loop, until `restore`."""
+        if self._previous:
+            loop.call_later(LOOK_UP, self.keep_awake, loop)
 
     def _handle(self, signum: int, frame: object) -> None:
         if os.getpid() != self._pid:
