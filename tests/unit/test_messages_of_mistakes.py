@@ -25,8 +25,16 @@ def test_a_bad_timeout_is_one_also_when_nobody_has_to_wait(timeout):
 
 @pytest.mark.parametrize("name", ["", 5])
 def test_names_of_limiters(name):
-    with pytest.raises(InvalidArgument, match="name"):
-        ratelimit.TokenBucket("5/s", name=name)
+    for make in (
+        lambda: ratelimit.TokenBucket("5/s", name=name),
+        lambda: ratelimit.FixedWindow("5/s", name=name),
+        lambda: ratelimit.LeakyBucket("5/s", name=name),
+        lambda: ratelimit.ConcurrencyLimit(5, name=name),
+        lambda: ratelimit.CircuitBreaker(name=name),
+        lambda: ratelimit.AdaptiveLimit(name=name),
+    ):
+        with pytest.raises(InvalidArgument, match="name"):
+            make()
     assert repr(ratelimit.TokenBucket("5/s", name="api")) == "<TokenBucket 'api'>"
 
 

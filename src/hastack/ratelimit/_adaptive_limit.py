@@ -23,7 +23,7 @@ from hastack._core._fork import renew_in_child
 from ._adaptive import AdaptiveCore
 from ._adaptive_events import LIMIT_CHANGED, LimitChanged
 from ._gradient import FAILURE, IGNORED, OVERLOAD, SUCCESS, GradientRules
-from ._guard import Admission
+from ._guard import Admission, checked_name
 from ._limit_events import REJECTED, RequestRejected
 from ._permit import Permit
 from ._waiters import WaitingRoom
@@ -147,7 +147,7 @@ class AdaptiveLimit(Admission):
             period=_validate.seconds("period", period),
             min_samples=_validate.integer("min_samples", min_samples, minimum=10),
         )
-        self.name = type(self).__name__ if name is None else name
+        self.name = checked_name(self, name)
         self._clock = SYSTEM_CLOCK if clock is None else clock
         self._overload = _classes(overload)
         self._max_wait = _validate.seconds("max_wait", max_wait, zero=True)

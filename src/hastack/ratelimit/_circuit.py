@@ -18,7 +18,7 @@ from hastack._core._fork import renew_in_child
 from ._breaker import FAILURE, IGNORED, BreakerCore, BreakerRules, BreakerState, Signal
 from ._breaker_events import BREAKER_CHANGED, BreakerChanged
 from ._breaker_gate import Gate, Verdicts
-from ._guard import Admission
+from ._guard import Admission, checked_name
 from ._limit_events import REJECTED, RequestRejected
 from ._permit import Permit
 
@@ -193,7 +193,7 @@ class CircuitBreaker(Admission):
             raise InvalidArgument("min_calls", min_calls, f"at most window_calls={window_calls}")
         if rules.open_max < rules.open_for:
             raise InvalidArgument("open_max", open_max, f"at least open_for={rules.open_for}")
-        self.name = type(self).__name__ if name is None else name
+        self.name = checked_name(self, name)
         self._clock = clock
         self._reported: list[object] = []
         self._lock = threading.Lock()

@@ -8,6 +8,7 @@ from hastack._core._errors import ConcurrencyLimited, InvalidArgument
 from hastack._core._validate import integer
 
 from ._bulkhead import Bulkhead
+from ._guard import checked_name
 from ._limiter import RateLimiter, full_table
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class ConcurrencyLimit(RateLimiter):
         clock: Clock | None = None,
     ) -> None:
         self._bulkhead = Bulkhead(
-            type(self).__name__ if name is None else name,
+            checked_name(self, name),
             _limit(limit),
             max_keys=integer("max_keys", max_keys),
             admit_when_full=full_table("when_full", when_full),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._errors import HastackError, InvalidArgument
+from hastack._core._validate import text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -256,3 +257,8 @@ def _taken(guard: Guard) -> Any:
             _entries.set(_open_entry(_entries.get()))
             return entry.state
         entry = None
+
+
+def checked_name(guard: Guard, name: str | None) -> str:
+    """The name that ``guard`` is to have: its class's, or ``name`` when that is one."""
+    return type(guard).__name__ if name is None else text("name", name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._validate import integer
 
+from ._guard import checked_name
 from ._limiter import RateLimiter, full_table
 from ._quota import to_quota
 from ._spacing import Spacing
@@ -76,7 +77,7 @@ class LeakyBucket(RateLimiter):
         quota = to_quota("rate", rate)
         self._limit = WindowLimit(quota.permits, quota.per)
         core = StateCore(
-            type(self).__name__ if name is None else name,
+            checked_name(self, name),
             self._limit,
             Spacing,
             largest=_LARGEST_COST,

@@ -12,10 +12,10 @@ import attrs
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._errors import InvalidArgument, RateLimited, Rejected
 from hastack._core._fork import renew_in_child
-from hastack._core._validate import integer, optional_seconds, seconds, text
+from hastack._core._validate import integer, optional_seconds, seconds
 
 from ._decision import Decision, decision
-from ._guard import Admission
+from ._guard import Admission, checked_name
 from ._limit_events import REJECTED, RequestRejected
 from ._reservation import Reservation
 from ._waiters import WaitedOn, WaitingRoom
@@ -101,7 +101,7 @@ class RateLimiter(Admission):
         max_waiting: int,
         clock: Clock | None,
     ) -> None:
-        self.name = type(self).__name__ if name is None else text("name", name)
+        self.name = checked_name(self, name)
         self._core = core
         self._clock = SYSTEM_CLOCK if clock is None else clock
         if key is not None and not callable(key):

@@ -11,6 +11,7 @@ from hastack._core._errors import InvalidArgument
 from hastack._core._validate import integer, number, seconds
 
 from ._gcra import Gcra
+from ._guard import checked_name
 from ._limiter import RateLimiter, WhenFull, full_table
 from ._quota import to_quota
 
@@ -99,7 +100,7 @@ class TokenBucket(RateLimiter):
         if (start == "warm-up") is (warm_up is None):
             raise InvalidArgument("warm_up", warm_up, "seconds > 0, with start='warm-up' only")
         core = Gcra(
-            type(self).__name__ if name is None else name,
+            checked_name(self, name),
             quota.rate,
             size,
             max_keys=integer("max_keys", max_keys),

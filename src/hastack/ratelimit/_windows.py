@@ -8,6 +8,7 @@ from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._errors import InvalidArgument
 from hastack._core._validate import integer, seconds
 
+from ._guard import checked_name
 from ._limiter import RateLimiter, full_table
 from ._quota import Quota, to_quota
 from ._state_core import StateCore
@@ -50,7 +51,7 @@ class _Window(RateLimiter):
     ) -> None:
         self._limit = _window_limit(limit, window)
         core = StateCore(
-            type(self).__name__ if name is None else name,
+            checked_name(self, name),
             self._limit,
             type(self)._state,
             max_keys=integer("max_keys", max_keys),
