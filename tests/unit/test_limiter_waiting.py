@@ -105,6 +105,30 @@ def test_nobody_overtakes_the_queue():
     clock.run(main())
 
 
+@pytest.mark.parametrize("ends", ["timeout", "context"])
+def test_a_wait_that_ends_at_its_turn_overtakes_nobody(ends):
+    log, clock = make(SlidingWindowLog, rate="3/s")
+    order = []
+
+    async def ask(n, cost, seconds=None):
+        if seconds is not None and ends == "context":
+            with context.timeout(seconds):
+                await log.acquire_async(cost=cost)
+        else:
+            await log.acquire_async(cost=cost, timeout=seconds)
+        order.append((n, clock.monotonic()))
+
+    async def main():
+        tasks = [asyncio.ensure_future(ask(n, cost)) for n, cost in enumerate([3, 3, 1])]
+        await asyncio.sleep(0)
+        # Its timer was set before the head's and is due at the same moment.
+        tasks.append(asyncio.ensure_future(ask(3, 1, 2.0)))
+        await asyncio.gather(*tasks)
+
+    clock.run(main())
+    assert order == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 2.0)]
+
+
 def test_cancelled_waiters_take_nothing_and_others_move_up():
     bucket, clock = make(burst=1)
     served = []

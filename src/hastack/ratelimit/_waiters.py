@@ -227,8 +227,9 @@ class WaitingRoom:
         waiter = _TaskWaiter(key, cost, loop)
         if self._enter(waiter, timeout):
             return waiter.mark
-        stop = None if ctx is None else ctx._watch(waiter.wake)
-        cancel = None if timeout is None else self._call_in(timeout, waiter.wake, loop)[0]
+        call_up = partial(self._call_up, waiter)
+        stop = None if ctx is None else ctx._watch(call_up)
+        cancel = None if timeout is None else self._call_in(timeout, call_up, loop)[0]
         try:
             await waiter.future
             self._conclude(waiter, ctx)
@@ -299,6 +300,11 @@ class WaitingRoom:
             if error is not None:
                 raise error
         raise self._refuse(waiter.key, waiter.cost, "deadline", slot or None)
+
+    def _call_up(self, waiter: _TaskWaiter) -> None:
+        """End a task's wait; those ahead whose turn comes at this very moment go on before it."""
+        self.serve(waiter.key)
+        waiter.wake()
 
     def _leave(self, waiter: _Waiter) -> None:
         """The caller is gone, admitted or not."""
