@@ -24,6 +24,8 @@ SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 # What a Debian package provides: it is missing when none of these can be found.
 PROVIDES = {
     "nginx": ("nginx", "/usr/sbin/nginx"),
+    "etcd-server": ("etcd", "/usr/bin/etcd"),
+    "prometheus": ("prometheus", "/usr/bin/prometheus"),
     "gcc": ("gcc", "/usr/bin/gcc"),
     "python3-venv": (),
     "python3-dev": (),

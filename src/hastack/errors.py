@@ -21,6 +21,12 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── StartFailed             ``component``; its error is the ``__cause__``
     │   ├── StopFailed              ``components``, ``report``
     │   └── ShutdownRequested       the cause given to the cancelled root context
+    ├── DiscoveryError
+    │   └── StoreError              ``code``, ``endpoint``: the store refused
+    │       ├── StoreUnavailable    ConnectionError
+    │       ├── NotAuthorized       PermissionError
+    │       ├── Compacted           ``revision``: the oldest that can be read
+    │       └── LeaseLost           ``lease``
     └── MissingDependency           ImportError; ``package``, ``extra``
 
 Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
@@ -33,42 +39,54 @@ from ._core._errors import (
     Cancelled,
     CircuitOpen,
     ClosedError,
+    Compacted,
     ConcurrencyLimited,
     ConfigError,
     ConfigMistake,
     ContextError,
     DeadlineExceeded,
+    DiscoveryError,
     HastackError,
     InvalidArgument,
     InvalidKey,
+    LeaseLost,
     LifecycleError,
     MissingDependency,
+    NotAuthorized,
     RateLimited,
     Rejected,
     RetryBudgetExhausted,
     ShutdownRequested,
     StartFailed,
     StopFailed,
+    StoreError,
+    StoreUnavailable,
 )
 
 __all__ = (
     "Cancelled",
     "CircuitOpen",
     "ClosedError",
+    "Compacted",
     "ConcurrencyLimited",
     "ConfigError",
     "ConfigMistake",
     "ContextError",
     "DeadlineExceeded",
+    "DiscoveryError",
     "HastackError",
     "InvalidArgument",
     "InvalidKey",
+    "LeaseLost",
     "LifecycleError",
     "MissingDependency",
+    "NotAuthorized",
     "RateLimited",
     "Rejected",
     "RetryBudgetExhausted",
     "ShutdownRequested",
     "StartFailed",
     "StopFailed",
+    "StoreError",
+    "StoreUnavailable",
 )

@@ -14,7 +14,12 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = [sys.executable, "-c", "from hastack.cli import main; main()", "demo"]
+# A runner in the background of a shell ignores SIGINT, and its children with it.
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from hastack.cli import main; main()"
+)
+COMMAND = [sys.executable, "-c", PROGRAM, "demo"]
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 ENVIRONMENT = {
     **os.environ,

@@ -11,22 +11,28 @@ __all__ = (
     "Cancelled",
     "CircuitOpen",
     "ClosedError",
+    "Compacted",
     "ConcurrencyLimited",
     "ConfigError",
     "ConfigMistake",
     "ContextError",
     "DeadlineExceeded",
+    "DiscoveryError",
     "HastackError",
     "InvalidArgument",
     "InvalidKey",
+    "LeaseLost",
     "LifecycleError",
     "MissingDependency",
+    "NotAuthorized",
     "RateLimited",
     "Rejected",
     "RetryBudgetExhausted",
     "ShutdownRequested",
     "StartFailed",
     "StopFailed",
+    "StoreError",
+    "StoreUnavailable",
 )
 
 
@@ -259,6 +265,59 @@ class ShutdownRequested(LifecycleError):
     def __init__(self, reason: str = "shutdown requested", *, signal: int | None = None) -> None:
         super().__init__(reason)
         self.signal = signal
+
+
+class DiscoveryError(HastackError):
+    """Service discovery could not do what was asked."""
+
+
+class StoreError(DiscoveryError):
+    """The store refused a request.
+
+    Args:
+        message: What it said, or what is wrong with the request.
+        code: The store's own code for it, ``"RESOURCE_EXHAUSTED"`` for example.
+        endpoint: Who answered.
+    """
+
+    def __init__(self, message: str, *, code: str = "", endpoint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.endpoint = endpoint
+
+
+class StoreUnavailable(StoreError, ConnectionError):
+    """No endpoint of the store could be reached, or none had a quorum behind it."""
+
+
+class NotAuthorized(StoreError, PermissionError):
+    """The store does not let this user do that, or does not know the user."""
+
+
+class Compacted(StoreError):
+    """The revision asked for is no longer kept.
+
+    Args:
+        message: What happened.
+        revision: The oldest revision that can still be read.
+    """
+
+    def __init__(self, message: str, *, revision: int = 0, endpoint: str = "") -> None:
+        super().__init__(message, code="OUT_OF_RANGE", endpoint=endpoint)
+        self.revision = revision
+
+
+class LeaseLost(StoreError):
+    """A lease ended before its time: expired, revoked, or out of reach for too long.
+
+    Args:
+        message: What happened.
+        lease: Its id.
+    """
+
+    def __init__(self, message: str, *, lease: int = 0) -> None:
+        super().__init__(message, code="NOT_FOUND")
+        self.lease = lease
 
 
 class MissingDependency(HastackError, ImportError):
