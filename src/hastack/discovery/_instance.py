@@ -69,6 +69,10 @@ class Instance:
     home: str = ""
     incarnation: int = 0
 
+    def __reduce__(self) -> tuple[object, ...]:
+        values = {field.name: getattr(self, field.name) for field in attrs.fields(Instance)}
+        return (_rebuild, ({**values, "metadata": dict(self.metadata)},))
+
     def to_bytes(self) -> bytes:
         """What is stored under the instance's key; keys and defaults that say nothing are left out.
 
@@ -114,6 +118,10 @@ class Instance:
             raise
         except Exception as error:
             raise MalformedInstance(str(error)) from error
+
+
+def _rebuild(values: dict[str, Any]) -> Instance:
+    return Instance(**values)
 
 
 _OPTIONAL: dict[str, Any] = {
