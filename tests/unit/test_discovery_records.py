@@ -125,8 +125,8 @@ def test_an_instance_survives_storage_and_pickling(instance):
     ("stored", "said"),
     [
         (b"", "Expecting value"),
-        (b"[]", "list"),
-        (b"{}", "address"),
+        (b"[]", "not an object with an address"),
+        (b"{}", "not an object with an address"),
         (b'{"address":1}', "address is 1"),
         (b'{"address":"a","draining":1}', "draining is 1"),
         (b'{"address":"a","incarnation":true}', "incarnation is True"),

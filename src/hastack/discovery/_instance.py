@@ -104,6 +104,8 @@ class Instance:
         """
         try:
             found = json.loads(value)
+            if not isinstance(found, dict) or "address" not in found:
+                raise MalformedInstance("not an object with an address")
             known = {
                 name: found[name] for name in ("address", "metadata", *_OPTIONAL) if name in found
             }
