@@ -35,7 +35,16 @@ _forgotten: list[object] = []
 class Handle(Generic[T]):
     """A coroutine on the portal's loop, seen from any thread."""
 
-    __slots__ = ("_callbacks", "_cancelled", "_coroutine", "_lock", "_loop", "_name", "_pid", "_task")
+    __slots__ = (
+        "_callbacks",
+        "_cancelled",
+        "_coroutine",
+        "_lock",
+        "_loop",
+        "_name",
+        "_pid",
+        "_task",
+    )
 
     def __init__(
         self,

@@ -45,6 +45,11 @@ class Endpoints:
             (address for address in turned if address in down), key=lambda a: down[a][1]
         )
 
+    @property
+    def all_well(self) -> bool:
+        """Whether every endpoint's last call was answered."""
+        return not self._down
+
     def is_well(self, address: str) -> bool:
         """Whether its last call was answered."""
         return address not in self._down
