@@ -38,7 +38,7 @@ _HOMES = {
     "_store": ("Kept", "Lease", "Store", "Watch"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("memory",)
 
 __all__ = (
     "Batch",
