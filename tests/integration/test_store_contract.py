@@ -500,7 +500,9 @@ def test_a_long_history_comes_whole(run):
     async def main(store, p):
         first = (await store.identity()).revision + 1
         for begin in range(0, 2500, 100):
-            await asyncio.gather(*[store.put(p + b"k", b"%d" % n) for n in range(begin, begin + 100)])
+            await asyncio.gather(
+                *[store.put(p + b"k", b"%d" % n) for n in range(begin, begin + 100)]
+            )
         async with store.watch(p, prefix=True, start_revision=first) as watch:
             events = await gather(watch, 2500)
         revisions = [e.kv.mod_revision for e in events]

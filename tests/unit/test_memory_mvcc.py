@@ -34,7 +34,11 @@ def test_a_key_counts_its_versions_and_begins_anew_after_a_delete():
     assert data.put(b"k", b"2", prev=True)[0].prev == KeyValue(b"k", b"1", 2, 2, 1)
     assert data.range(b"k").kvs == (KeyValue(b"k", b"2", 2, 3, 2),)
     result, changes = data.delete(b"k", prev=True)
-    assert (result.deleted, result.revision, result.prev) == (1, 4, (KeyValue(b"k", b"2", 2, 3, 2),))
+    assert (result.deleted, result.revision, result.prev) == (
+        1,
+        4,
+        (KeyValue(b"k", b"2", 2, 3, 2),),
+    )
     assert changes[0][1].kv == KeyValue(b"k", b"", 0, 4, 0)
     assert data.delete(b"k") == (type(result)(0, 4), [])
     data.put(b"k", b"3")
@@ -206,7 +210,9 @@ def test_deletes_may_overlap_and_the_second_finds_nothing():
     data = fresh()
     data.put(b"a", b"")
     data.put(b"b", b"")
-    first, second, third = data.txn([], [Delete("a"), Delete("a", b"c"), Delete("a")], [])[0].results
+    first, second, third = data.txn([], [Delete("a"), Delete("a", b"c"), Delete("a")], [])[
+        0
+    ].results
     assert (first.deleted, second.deleted, third.deleted) == (1, 1, 0)
     assert third.revision == 4
 

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import memory as memory
     from ._instance import Instance as Instance
     from ._records import Batch as Batch
     from ._records import ClusterId as ClusterId

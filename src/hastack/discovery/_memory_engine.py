@@ -244,7 +244,7 @@ class Engine:
         if self._timer is not None:
             self._timer()
         self._timer_at = at
-        me = weakref.ref(self)
+        me: weakref.ref[Engine] = weakref.ref(self)
         self._timer = self.clock.call_at(at, lambda: _ring(me))
 
     def _rung(self) -> None:

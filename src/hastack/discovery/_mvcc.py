@@ -183,7 +183,7 @@ class Mvcc:
     def drop(self, keys: Iterable[bytes]) -> list[Change]:
         """Delete keys as one revision: what the end of a lease does."""
         for key in sorted(keys):
-            self._remove(key)
+            self._delete(Delete(key))
         return self._commit()
 
     def compact(self, revision: int) -> None:
@@ -272,24 +272,17 @@ class Mvcc:
         return PutResult(revision, prev if op.prev else None)
 
     def _delete(self, op: Delete) -> DeleteResult:
-        if op.end:
-            first, last = self._span(op.key, op.end)
-            gone = self._order[first:last]
-        else:
-            gone = [op.key] if op.key in self._live else []
+        first, last = self._span(op.key, op.end or op.key + b"\0")
+        gone = self._order[first:last]
         prev = tuple([self._live[key] for key in gone]) if op.prev else ()
-        if op.end:
-            del self._order[first:last]
-            for key in gone:
-                self._remove(key, ordered=False)
-        elif gone:
-            self._remove(op.key)
+        del self._order[first:last]
+        for key in gone:
+            self._remove(key)
         return DeleteResult(len(gone), self.revision + bool(self._fresh), prev)
 
-    def _remove(self, key: bytes, *, ordered: bool = True) -> None:
+    def _remove(self, key: bytes) -> None:
+        """Delete a key that is out of the order already."""
         prev = self._live.pop(key)
-        if ordered:
-            del self._order[bisect_left(self._order, key)]
         self.leases.detach(prev.lease, key)
         self.size -= len(key) + len(prev.value)
         revision = self.revision + 1
