@@ -91,14 +91,8 @@ def options_of(
     if not found:
         raise InvalidArgument("endpoints", found, f"at least one {_ENDPOINT}")
     schemes = {scheme for scheme, _ in found if scheme}
-    if len(schemes) > 1 or ("http" in schemes and tls):
+    if len(schemes) > 1:
         raise InvalidArgument("endpoints", endpoints, "all with TLS or all without")
-    if tls is True or (tls is None and "https" in schemes):
-        tls = TLS()
-    if not isinstance(tls, TLS):
-        if tls or "https" in schemes:
-            raise InvalidArgument("tls", tls, "a TLS, True, or None for what the scheme says")
-        tls = None
     password = _secret(password)
     if (user is None) != (password is None):
         missing = "password" if password is None else "user"
@@ -108,9 +102,24 @@ def options_of(
         namespace=as_bytes("namespace", namespace),
         user=user,
         password=password,
-        tls=tls,
+        tls=_tls(tls, schemes),
         timeout=seconds("timeout", timeout),
     )
+
+
+def _tls(given: object, schemes: set[str]) -> TLS | None:
+    if given is None:
+        return TLS() if "https" in schemes else None
+    encrypted = given is not False
+    if (encrypted and "http" in schemes) or (not encrypted and "https" in schemes):
+        raise InvalidArgument("tls", given, "what the scheme of the endpoints says")
+    if given is True:
+        return TLS()
+    if not encrypted:
+        return None
+    if isinstance(given, TLS):
+        return given
+    raise InvalidArgument("tls", type(given), "a TLS, True, False or None")
 
 
 def _secret(given: object) -> Secret | None:
