@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from hastack.discovery._records import KeyValue
-from hastack.discovery.etcd._lease_core import DRIFT, SLACK, Keepalives, patience
+from hastack.discovery.etcd._lease_core import DRIFT, SLACK, Keepalives
 from hastack.discovery.etcd._lease_reconcile import (
     FIGHT_CAP,
     REFUSED_CAP,

@@ -160,6 +160,10 @@ class Keepalives:
         terms = sorted((self._terms[lease] for lease in self._ready), key=_urgency)
         return [term.lease for term in terms]
 
+    def patience(self) -> float:
+        """Seconds that the most urgent of the keepalives due can wait for a stream."""
+        return min((patience(self._terms[lease].ttl) for lease in self._ready), default=0.0)
+
     def sent(self, lease: int, now: float) -> None:
         """The keepalive of ``lease`` is about to be written to the stream."""
         term = self._terms.get(lease)
