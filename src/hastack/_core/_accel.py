@@ -65,6 +65,7 @@ PURE_MODULES = (
     "hastack.discovery._layout",
     "hastack.discovery._records",
     "hastack.discovery._store",
+    "hastack.observe._encoding",
     "hastack.ratelimit._adaptive",
     "hastack.ratelimit._from_config",
     "hastack.ratelimit._quota",
