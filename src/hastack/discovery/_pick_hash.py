@@ -108,8 +108,9 @@ class _Ring:
         capacity = 0.0  # not known yet
         seen: set[int] = set()
         first = None
-        for step in range(len(owners)):
-            order = owners[(start + step) % len(owners)]
+        while len(seen) < len(endpoints):
+            order = owners[start % len(owners)]
+            start += 1
             if order in seen:
                 continue
             seen.add(order)
@@ -122,8 +123,6 @@ class _Ring:
                 if endpoint.in_flight + 1 <= ceil(capacity * endpoint.instance.weight):
                     return endpoint
                 first = first or endpoint
-            if len(seen) == len(endpoints):
-                break
         # Every usable one is full, which happens when others are ejected: where it belongs.
         return first
 
