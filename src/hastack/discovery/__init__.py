@@ -40,7 +40,7 @@ _HOMES = {
     "_store": ("Kept", "Lease", "Store", "Watch"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("balance", "etcd", "memory")
+_MODULES: tuple[str, ...] = ("balance", "election", "etcd", "lock", "memory")
 
 __all__ = (
     "Batch",
