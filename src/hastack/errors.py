@@ -26,6 +26,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
     │       │   └── StoreTimeout    TimeoutError as well
     │       ├── NotAuthorized       PermissionError
+    │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
     └── MissingDependency           ImportError; ``package``, ``extra``
@@ -56,6 +57,7 @@ from ._core._errors import (
     NotAuthorized,
     RateLimited,
     Rejected,
+    RequestTooLarge,
     RetryBudgetExhausted,
     ShutdownRequested,
     StartFailed,
@@ -85,6 +87,7 @@ __all__ = (
     "NotAuthorized",
     "RateLimited",
     "Rejected",
+    "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
     "StartFailed",

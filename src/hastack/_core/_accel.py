@@ -70,6 +70,7 @@ PURE_MODULES = (
     "hastack.discovery._mvcc_watch",
     "hastack.discovery._records",
     "hastack.discovery._store",
+    "hastack.discovery.etcd._admin_records",
     "hastack.discovery.etcd._channel",
     "hastack.discovery.etcd._codec",
     "hastack.discovery.etcd._endpoints",
