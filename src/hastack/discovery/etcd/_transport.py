@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._cancel import BACKGROUND, _current
 from hastack._core._errors import ClosedError, RequestTooLarge
+from hastack.context import with_cancel
 
 from . import _wire
 from ._attempts import Attempts, NotSent, final_error, left, raise_if_ended
@@ -85,10 +86,8 @@ class Transport:
             metadata = shared.metadata
             try:
                 line = self._lines.get(address) or self._line(address)
-                if line.channel.get_state(True) is not grpc.READY:
-                    await self._connect(line, left(ctx, ends) / untried)
-                if metadata is None:
-                    metadata = await self._login(line, left(ctx, ends) / untried)
+                if metadata is None or line.channel.get_state(True) is not grpc.READY:
+                    metadata = await self._ready(line, ctx, left(ctx, ends) / untried)
                 limit = left(ctx, ends)
                 if idempotent and untried > 1:
                     limit /= untried
@@ -168,11 +167,9 @@ class Transport:
                 metadata = shared.metadata
                 try:
                     line = self._line(address)
-                    await self._connect(line, left(ctx, ends) / attempts.untried())
+                    metadata = await self._ready(line, ctx, left(ctx, ends) / attempts.untried())
                     if line.channel.get_state(True) is not self._grpc.READY:
                         raise NotSent("UNAVAILABLE", "failed to connect")
-                    if metadata is None:
-                        metadata = await self._login(line, left(ctx, ends))
                     carried = (*metadata, ("hasleader", "true")) if require_leader else metadata
                     call = line.stream(method, both=True)(metadata=carried)
                     return Stream(self, line.address, call, metadata)
@@ -209,12 +206,7 @@ class Transport:
         call = None
         try:
             line = self._line(endpoint)
-            patience = min(left(ctx, ends), shared.options.timeout)
-            if line.channel.get_state(True) is not grpc.READY:
-                await self._connect(line, patience)
-            metadata = shared.metadata
-            if metadata is None:
-                metadata = await self._login(line, patience)
+            metadata = await self._ready(line, ctx, min(left(ctx, ends), shared.options.timeout))
             call = line.stream(method, both=False)(
                 request, timeout=left(ctx, ends), metadata=metadata
             )
@@ -264,6 +256,13 @@ class Transport:
             channel = self._grpc.channel(address, self._shared.options.tls)
             line = self._lines[address] = Line(address, channel)
         return line
+
+    async def _ready(self, line: Line, ctx: Context, seconds: float) -> tuple[tuple[str, str], ...]:
+        """Connect, if need be, and hand out what calls carry; given up when ``ctx`` ends."""
+        async with with_cancel(ctx):
+            await self._connect(line, seconds)
+            metadata = self._shared.metadata
+            return await self._login(line, seconds) if metadata is None else metadata
 
     async def _connect(self, line: Line, seconds: float) -> None:
         """Wait until the channel is connected or has failed to.
