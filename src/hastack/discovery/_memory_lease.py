@@ -7,11 +7,14 @@ import random
 from typing import TYPE_CHECKING, Self, final
 
 from hastack import context
-from hastack._core._errors import ContextError, InvalidArgument, LeaseLost, StoreError
+from hastack._core._cancel import BACKGROUND
+from hastack._core._errors import InvalidArgument, LeaseLost, StoreError
 
-from ._records import Compare, Put, as_bytes
+from ._memory_watch import Wake
+from ._records import as_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from hastack.context import Context
@@ -35,7 +38,9 @@ class MemoryLease:
     def __init__(self, store: Store, ttl: float) -> None:
         self.id = 0
         self.ttl = ttl
+        assert store._engine is not None
         self._store = store
+        self._engine = store._engine
         self._context = context.with_cancel(context.background(clock=store._engine.clock))
 
     @property
@@ -47,8 +52,7 @@ class MemoryLease:
         if self.id:
             raise InvalidArgument("lease", self, "a lease that was not entered before")
         self._store._check()
-        self._store._open_leases.add(self)
-        self.id = self._store._engine.grant(self.ttl, held=True, ended=self._context.cancel)
+        self.id = self._engine.grant(self.ttl, held=True, ended=self._context.cancel)
         return self
 
     async def __aexit__(
@@ -57,20 +61,23 @@ class MemoryLease:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end(LeaseLost(f"lease {self.id:x} was left", lease=self.id))
+        await self._end(LeaseLost(f"lease {self.id:x} was left", lease=self.id))
 
-    def _end(self, why: Exception) -> None:
+    async def _end(self, why: Exception) -> None:
         """Give it back: nobody needs what hangs on it any more."""
-        engine = self._store._engine
-        engine.forget(self.id)
+        self._engine.forget(self.id)
         try:
-            engine.revoke(self.id)
+            self._engine.revoke(self.id)
         except StoreError:
             pass  # it had ended, or ends by itself: the store is away
         self._context.cancel(why)
 
     def __repr__(self) -> str:
         return f"<lease {self.id:x}, {self.ttl:g} s>"
+
+
+def _nothing() -> None:
+    pass
 
 
 @final
@@ -84,7 +91,8 @@ class MemoryKept:
         self._ttl = ttl
         self._lease: Lease | None = None
         self._present = False
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._forget: Callable[[], object] = _nothing
 
     @property
     def present(self) -> bool:
@@ -93,16 +101,21 @@ class MemoryKept:
 
     async def set(self, value: Key) -> None:
         """Change the value; returns once the store has it."""
-        if self._task is None:
+        if not self._tasks:
             raise InvalidArgument("kept", self, "a kept key inside its `async with`")
         self._value = as_bytes("value", value)
         await self._put()
 
     async def __aenter__(self) -> Self:
-        if self._task is not None:
+        if self._tasks:
             raise InvalidArgument("kept", self, "a kept key that was not entered before")
+        loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        self._gone = asyncio.Event()
+        self._told = Wake(loop, self._gone.set)
         await self._put()
-        self._task = asyncio.get_running_loop().create_task(self._keep(), name=repr(self))
+        with context.using(BACKGROUND):  # the deadline of this call is not that of the key
+            self._tasks = [loop.create_task(work) for work in (self._follow(), self._restore())]
         return self
 
     async def __aexit__(
@@ -111,47 +124,55 @@ class MemoryKept:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        self._forget()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
         self._present = False
         if self._lease is not None:
             await self._lease.__aexit__(None, None, None)
 
     async def _put(self) -> None:
         """Have the store hold the key, on a lease that lives."""
-        if self._lease is None or self._lease.context.done:
-            lease = self._store.lease(self._ttl)
-            await lease.__aenter__()
-            self._lease = lease
-        await self._store.put(self.key, self._value, lease=self._lease)
-        self._present = True
+        async with self._turn:
+            lease = self._lease
+            if lease is None or lease.context.done:
+                lease = self._store.lease(self._ttl)
+                await lease.__aenter__()
+                self._lease = lease
+                self._forget()
+                self._forget = lease.context.after_func(self._told)
+            await self._store.put(self.key, self._value, lease=lease)
+            self._present = True
 
-    async def _keep(self) -> None:
-        """Put the key back whenever it has gone, for as long as the block runs."""
-        with context.using(context.without_cancel()):
-            pause = 0.05
-            while True:
-                try:
-                    async with self._store.watch(self.key) as watch:
-                        async for batch in watch:
-                            self._present = bool(batch.events) and batch.events[-1].kind == "put"
-                            if not self._present:
-                                await self._put_back()
-                            pause = 0.05
-                except (StoreError, ContextError):
-                    self._present = False
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                    pause = min(pause * 2.0, 1.0)
+    async def _follow(self) -> None:
+        """Notice when the key has gone."""
+        while True:
+            try:
+                async with self._store.watch(self.key) as watch:
+                    async for batch in watch:
+                        if batch.reason == "snapshot" or batch.events:
+                            last = batch.events[-1] if batch.events else None
+                            self._present = last is not None and last.kind == "put"
+                        if not self._present:
+                            self._gone.set()
+            except StoreError:
+                await asyncio.sleep(1.0)
 
-    async def _put_back(self) -> None:
-        """Put it if it is still missing: a `set` may have been faster."""
-        if self._lease is None or self._lease.context.done:
-            await self._put()
-            return
-        put = Put(self.key, self._value, self._lease.id)
-        await self._store.txn([Compare.absent(self.key)], [put])
-        self._present = True
+    async def _restore(self) -> None:
+        """Put the key back whenever it, or its lease, has gone."""
+        pause = 0.05
+        while True:
+            await self._gone.wait()
+            self._gone.clear()
+            try:
+                await self._put()
+                pause = 0.05
+            except StoreError:
+                self._present = False
+                self._gone.set()
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2.0, 1.0)
 
     def __repr__(self) -> str:
         return f"<kept {self.key!r}>"

@@ -66,7 +66,7 @@ REQUEST_LIMIT = 4 * 2**20  # bytes of a frame to the owner; the store's own limi
 ANSWER_LIMIT = 2**30  # bytes of a frame from the owner: a range may be the whole store
 
 
-class Malformed(ValueError):  # noqa: N818  # as the field says
+class Malformed(ValueError):  # as the field says
     """Bytes that are no message; the text says why, for the peer to read."""
 
 
@@ -498,7 +498,8 @@ def _read_op_result(data: _Reader) -> OpResult:
         return PutResult(data.int(), data.maybe_kv())
     if kind == 1:
         return DeleteResult(data.int(), data.int(), data.kvs())
-    return RangeResult(data.kvs(), data.int(), *data.flags(1), data.int())
+    kvs, count, (more,) = data.kvs(), data.int(), data.flags(1)
+    return RangeResult(kvs, count, more, data.int())
 
 
 def _write_batch(out: _Writer, batch: Batch) -> None:
@@ -568,7 +569,7 @@ def encode(number: int, message: Message) -> bytes:
     return b"".join((_SIZE.pack(size), _HEAD.pack(kind, number), *out.parts))
 
 
-def _write(out: _Writer, message: Message) -> int:
+def _write(out: _Writer, message: Message) -> _Kind:
     if isinstance(message, Call):
         kind, write, _ = _CALLS[message.name]
         write(out, *message.args)
@@ -594,6 +595,11 @@ def _read_watch(data: _Reader) -> WatchCall:
     if buffer < 1 or (not key and not prefix):
         raise Malformed("a watch of nothing, or without a buffer")
     return WatchCall(key, prefix, start if begins else None, prev, buffer)
+
+
+def _write_cluster(out: _Writer, one: ClusterId) -> None:
+    out.int(one.cluster)
+    out.int(one.revision)
 
 
 def _write_hello(out: _Writer, hello: Hello) -> None:
@@ -624,7 +630,7 @@ def _read_txn_result(data: _Reader) -> TxnResult:
 
 
 # Of each class of messages: its kind, and how it is written. An int is no float here.
-_MESSAGES: tuple[tuple[Any, int, Callable[[_Writer, Any], None]], ...] = (
+_MESSAGES: tuple[tuple[Any, _Kind, Callable[[_Writer, Any], None]], ...] = (
     (Batch, _Kind.BATCH, _write_batch),
     (Next, _Kind.NEXT, lambda out, one: out.size(one.watch)),
     (RangeResult, _Kind.RANGE_RESULT, _write_op_result),
@@ -640,7 +646,7 @@ _MESSAGES: tuple[tuple[Any, int, Callable[[_Writer, Any], None]], ...] = (
     (Unwatch, _Kind.UNWATCH, lambda out, one: out.size(one.watch)),
     (Hello, _Kind.HELLO, _write_hello),
     (Goodbye, _Kind.GOODBYE, lambda out, one: out.text(one.reason)),
-    (ClusterId, _Kind.CLUSTER, lambda out, one: (out.int(one.cluster), out.int(one.revision))),
+    (ClusterId, _Kind.CLUSTER, _write_cluster),
 )
 
 _READERS: dict[int, Callable[[_Reader], Message]] = {
