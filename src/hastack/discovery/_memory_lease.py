@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hastack.context import Context
 
-    from ._records import Key
+    from ._records import Batch, Key
     from ._store import Lease
     from .memory import Store
 
@@ -90,6 +90,7 @@ class MemoryKept:
         self._value = value
         self._ttl = ttl
         self._lease: Lease | None = None
+        self._revision = 0  # of the last put
         self._present = False
         self._tasks: list[asyncio.Task[None]] = []
         self._forget: Callable[[], object] = _nothing
@@ -142,7 +143,7 @@ class MemoryKept:
                 self._lease = lease
                 self._forget()
                 self._forget = lease.context.after_func(self._told)
-            await self._store.put(self.key, self._value, lease=lease)
+            self._revision = (await self._store.put(self.key, self._value, lease=lease)).revision
             self._present = True
 
     async def _follow(self) -> None:
@@ -151,13 +152,18 @@ class MemoryKept:
             try:
                 async with self._store.watch(self.key) as watch:
                     async for batch in watch:
-                        if batch.reason == "snapshot" or batch.events:
-                            last = batch.events[-1] if batch.events else None
-                            self._present = last is not None and last.kind == "put"
-                        if not self._present:
+                        if self._shows_gone(batch):
+                            self._present = False
                             self._gone.set()
             except StoreError:
                 await asyncio.sleep(1.0)
+
+    def _shows_gone(self, batch: Batch) -> bool:
+        """Whether the key has gone since it was last put."""
+        if batch.events:
+            last = batch.events[-1]
+            return last.kind == "delete" and last.kv.mod_revision > self._revision
+        return batch.reason == "snapshot" and batch.revision >= self._revision
 
     async def _restore(self) -> None:
         """Put the key back whenever it, or its lease, has gone."""
