@@ -79,6 +79,8 @@ PURE_MODULES = (
     "hastack.discovery.etcd._channel",
     "hastack.discovery.etcd._codec",
     "hastack.discovery.etcd._endpoints",
+    "hastack.discovery.etcd._lease_core",
+    "hastack.discovery.etcd._lease_reconcile",
     "hastack.discovery.etcd._options",
     "hastack.discovery.etcd._status",
     "hastack.discovery.etcd._wire",
