@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING, Self, final
 
@@ -40,19 +41,35 @@ class SharedLease:
         self.id = 0
         self.ttl = ttl
         self._shared = shared
-        self._context = context.with_cancel(BACKGROUND)
+        self._entered = False
+        self._context: Context | None = None
+        self._pid = os.getpid()
         self._until = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
     def context(self) -> Context:
-        """Cancelled, with a `LeaseLost` as cause, the moment the lease cannot be relied on."""
+        """Cancelled, with a `LeaseLost` as cause, the moment the lease cannot be relied on.
+
+        A child of the context in which it was entered.
+        """
+        if self._context is None:
+            raise InvalidArgument("lease", self, "a lease that was entered")
+        if self._pid != os.getpid():
+            self._lose(LeaseLost("the lease belongs to the parent process", lease=self.id))
         return self._context
 
     async def __aenter__(self) -> Self:
-        if self.id:
-            raise InvalidArgument("lease", self, "a lease that was not entered before")
-        await PORTAL.run(self._begin())
+        if self._entered:
+            raise InvalidArgument("lease", self, "a lease that is not entered already")
+        self._entered = True
+        self._pid = os.getpid()
+        self._context = context.with_cancel()
+        try:
+            await PORTAL.run(self._begin())
+        except BaseException:
+            self._entered = False
+            raise
         return self
 
     async def __aexit__(
@@ -65,10 +82,18 @@ class SharedLease:
 
     async def _end(self, why: Exception) -> None:
         """Give it back: nobody needs what hangs on it any more."""
-        try:
-            await PORTAL.run(self._give_back())
-        finally:
-            self._context.cancel(why)
+        if not self._entered:
+            return
+        self._entered = False
+        lost = self._ctx.done
+        self._lose(why)
+        if self._pid == os.getpid():
+            await PORTAL.run(self._give_back(lost=lost))
+
+    @property
+    def _ctx(self) -> Context:
+        assert self._context is not None
+        return self._context
 
     def __repr__(self) -> str:
         return f"<lease {self.id:x}, {self.ttl:g} s>"
@@ -102,14 +127,14 @@ class SharedLease:
         return link
 
     def _lose(self, why: Exception) -> None:
-        self._context.cancel(why)
+        self._ctx.cancel(why)
 
-    async def _give_back(self) -> None:
+    async def _give_back(self, *, lost: bool) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
         link = self._shared.link
-        if self._context.done or link is None:
+        if lost or link is None:
             return
         if isinstance(link, LocalLink):
             link.engine.forget(self.id)
@@ -125,7 +150,7 @@ class SharedLease:
         changed = asyncio.Event()
         forget = self._shared.tell(changed.set)
         try:
-            while not self._context.done:
+            while not self._ctx.done:
                 now = self._shared.link
                 if now is not None and now.cluster != cluster:
                     raise LeaseLost("the store is another one now", lease=self.id)

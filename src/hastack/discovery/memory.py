@@ -33,7 +33,8 @@ from hastack._core._fork import renew_in_child
 from hastack._core._validate import integer, optional_seconds, seconds, text
 
 from ._memory_engine import Engine
-from ._memory_lease import MemoryKept, MemoryLease
+from ._memory_kept import MemoryKept
+from ._memory_lease import MemoryLease
 from ._memory_watch import MemoryWatch
 from ._mvcc import TO_THE_LAST, check_txn
 from ._mvcc_watch import Subscription
