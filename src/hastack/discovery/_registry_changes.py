@@ -11,7 +11,7 @@ from ._instance import Instance  # noqa: TC001  # attrs.resolve_types() wants it
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ("Change", "Pending")
+__all__ = ("Change", "Pending", "difference")
 
 
 @final
@@ -85,3 +85,23 @@ def _together(first: Change, then: Change) -> Change | None:
     return Change(
         kind="updated", instance=then.instance, previous=known, revision=then.revision
     )
+
+
+def difference(
+    before: Iterable[Instance], after: Iterable[Instance], *, revision: int
+) -> tuple[Change, ...]:
+    """What leads from one set of instances to another."""
+    known = {each.id: each for each in before}
+    changes: list[Change] = []
+    for each in after:
+        previous = known.pop(each.id, None)
+        if previous is None:
+            changes.append(Change(kind="added", instance=each, revision=revision))
+        elif previous != each:
+            changes.append(
+                Change(kind="updated", instance=each, previous=previous, revision=revision)
+            )
+    changes += [
+        Change(kind="removed", instance=each, revision=revision) for each in known.values()
+    ]
+    return tuple(changes)

@@ -7,6 +7,7 @@ on the order in which the watches came to know it.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, final
 
 import attrs
@@ -61,6 +62,7 @@ class View:
         self._claims: dict[str, dict[Source, Instance]] = {}
         self._contested: dict[str, None] = {}
         self._winners: dict[str, Instance] = {}
+        self._order: list[str] = []  # their ids, sorted
         self._sorted: tuple[Instance, ...] | None = ()
 
     @property
@@ -68,8 +70,7 @@ class View:
         """All instances, one per id, in the order of their ids."""
         found = self._sorted
         if found is None:
-            winners = self._winners
-            found = self._sorted = tuple(winners[each] for each in sorted(winners))
+            found = self._sorted = tuple(map(self._winners.__getitem__, self._order))
         return found
 
     @property
@@ -190,12 +191,13 @@ class View:
             claims = self._claims.get(each)
             if claims is None:
                 if before is not None:
-                    del winners[each]
+                    del winners[each], self._order[bisect_left(self._order, each)]
                     changes.append(Change(kind="removed", instance=before, revision=revision))
                 continue
             now = self._winner(claims, wall)
             winners[each] = now
             if before is None:
+                insort(self._order, each)
                 changes.append(Change(kind="added", instance=now, revision=revision))
             elif now != before:
                 changes.append(
