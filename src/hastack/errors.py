@@ -23,7 +23,8 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   └── ShutdownRequested       the cause given to the cancelled root context
     ├── DiscoveryError
     │   └── StoreError              ``code``, ``endpoint``: the store refused
-    │       ├── StoreUnavailable    ConnectionError
+    │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
+    │       │   └── StoreTimeout    TimeoutError as well
     │       ├── NotAuthorized       PermissionError
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
@@ -60,6 +61,7 @@ from ._core._errors import (
     StartFailed,
     StopFailed,
     StoreError,
+    StoreTimeout,
     StoreUnavailable,
 )
 
@@ -88,5 +90,6 @@ __all__ = (
     "StartFailed",
     "StopFailed",
     "StoreError",
+    "StoreTimeout",
     "StoreUnavailable",
 )

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import memory as memory
     from ._instance import Instance as Instance
     from ._records import Batch as Batch
     from ._records import ClusterId as ClusterId
@@ -38,7 +39,7 @@ _HOMES = {
     "_store": ("Kept", "Lease", "Store", "Watch"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("etcd", "memory")
 
 __all__ = (
     "Batch",
