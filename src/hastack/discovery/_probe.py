@@ -122,9 +122,7 @@ class Http:
             import ssl
 
             tls = self._ssl or ssl.create_default_context()
-        reader, writer = await asyncio.open_connection(
-            self._host, self._port, ssl=tls, limit=_LINE
-        )
+        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=tls, limit=_LINE)
         try:
             writer.write(self._request)
             await writer.drain()
@@ -226,7 +224,8 @@ class Health:
         fail_after: int = 3,
         recover_after: int = 2,
     ) -> None:
-        if not callable(probe) or isinstance(probe, type):
+        given: object = probe
+        if not callable(given) or isinstance(given, type):
             raise InvalidArgument("probe", probe, "Tcp, Http, GrpcHealth or a function")
         self.probe = probe
         self.interval = _validate.seconds("interval", interval)

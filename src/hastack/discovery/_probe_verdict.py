@@ -8,7 +8,7 @@ import attrs
 
 from hastack._core import _validate
 
-__all__ = ("Verdict", "Thresholds")
+__all__ = ("Thresholds", "Verdict")
 
 
 @final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
@@ -126,6 +127,7 @@ class Registration:
         self._kept_value = b""
         self._task: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._settling = asyncio.Event()
         self._gone = asyncio.Event()
@@ -207,7 +209,7 @@ class Registration:
         self._instance = changed
         return self._apply()
 
-    def draining(self, on: bool = True) -> Applied:  # noqa: FBT002  # reads as a switch
+    def draining(self, on: bool = True) -> Applied:  # reads as a switch
         """Say that it wants nothing new, or that it does again."""
         return self._apply(draining=on)
 
@@ -238,8 +240,15 @@ class Registration:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._pid == os.getpid():
+        if self._pid != os.getpid():
+            return
+        # Set going before anything is awaited: what is cancelled there may never have begun.
+        PORTAL.loop.call_soon_threadsafe(self._begin_leaving)
+        try:
             await PORTAL.run(self._left())
+        except asyncio.CancelledError:
+            PORTAL.loop.call_soon_threadsafe(self._withdraw)
+            raise
 
     def __enter__(self) -> Registration:
         self._begin(None)
@@ -296,15 +305,18 @@ class Registration:
         if self._lifecycle is not None:
             self._follow(self._lifecycle)
         self._standing = attrs.evolve(self._standing, open=True)
-        loop = asyncio.get_running_loop()
-        with context.using(context.background()):
-            self._task = loop.create_task(self._live(), name=f"hastack-{self.name}")
-            if self._health is not None:
-                self._prober = loop.create_task(
-                    self._probe(self._health), name=f"hastack-probe {self._instance.service}"
-                )
+        # It outlives the call that entered the block: nobody's deadline, nobody's trace.
+        contextvars.Context().run(self._begin_tasks)
         if self._wait:
             await self._settled(self._timeout)
+
+    def _begin_tasks(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._live(), name=f"hastack-{self.name}")
+        if self._health is not None:
+            self._prober = loop.create_task(
+                self._probe(self._health), name=f"hastack-probe {self._instance.service}"
+            )
 
     async def _settled(self, timeout: float) -> None:
         """Return once the store holds what it should, or nobody wants it to."""
@@ -356,7 +368,8 @@ class Registration:
                     continue
                 failures, self._error = 0, None
                 if not self._changed.is_set():
-                    self._settling.set()
+                    if not self._standing.undecided:
+                        self._settling.set()
                     if not self._standing.open:
                         return
                     await self._changed.wait()
@@ -499,14 +512,19 @@ class Registration:
 
     # Leaving ----------------------------------------------------------------------------
 
+    def _begin_leaving(self) -> None:
+        if self._leaving is None:
+            self._leaving = asyncio.get_running_loop().create_task(self.leave(self._grace))
+
     async def _left(self) -> None:
         """Leave with the grace time; cancelled, leave at once."""
-        leaving = asyncio.ensure_future(self.leave(self._grace))
+        self._begin_leaving()
+        assert self._leaving is not None
         try:
-            await asyncio.shield(leaving)
+            await asyncio.shield(self._leaving)
         except asyncio.CancelledError:
             self._withdraw()
-            await asyncio.wait((leaving,))
+            await asyncio.wait((self._leaving,))
             raise
 
     async def leave(self, grace: float) -> None:

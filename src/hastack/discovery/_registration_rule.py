@@ -48,3 +48,8 @@ class Standing:
     def evicted(self) -> bool:
         """Whether it would be offered, were it healthy."""
         return self.healthy is False and attrs.evolve(self, healthy=True).presence == "present"
+
+    @property
+    def undecided(self) -> bool:
+        """Whether only the first answer of its probes is missing."""
+        return self.healthy is None and attrs.evolve(self, healthy=True).presence != "absent"

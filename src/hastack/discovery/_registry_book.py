@@ -6,6 +6,7 @@ Lives on the portal's loop. A forked child makes a book of its own.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import time
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ._records import Batch
-    from ._registry_feed import Resolved, Subscriber
     from ._registration import Registration
+    from ._registry_feed import Resolved, Subscriber
     from ._store import Store
 
 __all__ = ("Book", "Options", "Remembered")
@@ -88,8 +89,12 @@ class Book:
         if self.closed:
             raise ClosedError("the registry")
         found = self.feeds.get(service)
-        if found is not None:
-            return found
+        if found is None:
+            # It outlives whoever asked first: nobody's deadline, nobody's trace.
+            found = contextvars.Context().run(self._open, service)
+        return found
+
+    def _open(self, service: str) -> ServiceFeed:
         self._load_cache()
         old = self.remembered.pop(service, None)
         found = ServiceFeed(
@@ -128,10 +133,6 @@ class Book:
         feed.settled = True
         return feed.resolved()
 
-    async def ready(self, service: str, timeout: float) -> None:
-        """Return once something is known of ``service``."""
-        await self.resolve(service, timeout)
-
     def subscribe(self, service: str, subscriber: Subscriber) -> None:
         """Tell ``subscriber`` what is known of ``service`` and what follows."""
         self.feed(service).subscribe(subscriber)
@@ -168,7 +169,7 @@ class Book:
                 "id", registration.instance.id, "an id that this process has not registered"
             )
         self.registrations[registration.key] = registration
-        self._tick_on()
+        contextvars.Context().run(self._tick_on)
 
     def leave(self, registration: Registration) -> None:
         """It is gone."""
@@ -241,11 +242,9 @@ class Book:
         self._loaded = True
         for each in _read(path):
             if each.namespace == self.options.namespace:
-                known = Known(each.instances, each.revision, False, frozenset())  # noqa: FBT003
+                known = Known(each.instances, each.revision, False, frozenset())
                 age = max(0.0, time.time() - each.at)
-                self.remembered.setdefault(
-                    each.service, Remembered(known, time.monotonic() - age)
-                )
+                self.remembered.setdefault(each.service, Remembered(known, time.monotonic() - age))
 
     async def _write_cache(self) -> None:
         path = self.options.cache

@@ -82,9 +82,7 @@ def _together(first: Change, then: Change) -> Change | None:
         return Change(kind="removed", instance=known, revision=then.revision)
     if then.instance == known:
         return None
-    return Change(
-        kind="updated", instance=then.instance, previous=known, revision=then.revision
-    )
+    return Change(kind="updated", instance=then.instance, previous=known, revision=then.revision)
 
 
 def difference(
@@ -101,7 +99,5 @@ def difference(
             changes.append(
                 Change(kind="updated", instance=each, previous=previous, revision=revision)
             )
-    changes += [
-        Change(kind="removed", instance=each, revision=revision) for each in known.values()
-    ]
+    changes += [Change(kind="removed", instance=each, revision=revision) for each in known.values()]
     return tuple(changes)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, final
 
 from hastack import context
 from hastack._core._errors import ClosedError, InvalidArgument
 from hastack._core._portal import PORTAL
 
 from ._registry_changes import Pending
+from ._registry_feed import Wakes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from ._instance import Instance
     from ._registry_book import Book
     from ._registry_changes import Change
-    from ._registry_feed import Known, Resolved, Wakes
+    from ._registry_feed import Known, Resolved
 
-__all__ = ("ServiceWatch", "follow")
+__all__ = ("ServiceWatch", "call_back")
 
 
 @final
@@ -48,6 +49,7 @@ class ServiceWatch:
         self._lock = threading.Lock()
         self._pending = Pending()
         self._known: Known | None = None
+        self._came = False  # the snapshot has, and `next_batch` has not told so yet
         self._end: BaseException | None = None
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
         self._news = threading.Event()
@@ -152,17 +154,17 @@ class ServiceWatch:
         The first batch is the snapshot, and empty for a service without instances. Empty also
         when the block has been left.
         """
-        synced = self.synced
         while True:
             with self._lock:
                 found = self._pending.take_all()
-                came = self._known is not None and not synced
+                came, self._came = self._came, False
             if found or came or self._over():
                 return found
             await self._wait_async()
 
     def _take(self) -> Change | None:
         with self._lock:
+            self._came = False  # iterating has no word for an empty snapshot
             return self._pending.take()
 
     def _over(self) -> bool:
@@ -216,7 +218,7 @@ class ServiceWatch:
             stop()
 
     def _has_news(self) -> bool:
-        return bool(len(self._pending)) or self._end is not None or self._closed
+        return bool(self._pending) or self._came or self._end is not None or self._closed
 
     def _wake_here(self) -> None:
         with self._lock:
@@ -233,6 +235,7 @@ class ServiceWatch:
     def begin(self, known: Known, wakes: Wakes) -> None:
         with self._lock:
             self._known = known
+            self._came = True
             self._pending = Pending(known.instances, revision=known.revision)
             self._wake(wakes)
 
@@ -298,15 +301,11 @@ def follow(book: Book, service: str, subscriber: ServiceWatch | _Callback) -> No
     """Subscribe on the portal's loop, from whatever thread."""
 
     def begin() -> None:
-        # Feeds live on: the deadline of whoever opened one must not be theirs.
-        with context.using(context.background()):
-            try:
-                book.subscribe(service, subscriber)
-            except ClosedError as error:
-                from ._registry_feed import Wakes
+        try:
+            book.subscribe(service, subscriber)
+        except ClosedError as error:
+            wakes = Wakes()
+            subscriber.end(error, wakes)
+            wakes.send()
 
-                wakes = Wakes()
-                subscriber.end(error, wakes)
-                wakes.send()
-
-    PORTAL.loop.call_soon_threadsafe(begin, context=contextvars_of_nobody())
+    PORTAL.loop.call_soon_threadsafe(begin)
