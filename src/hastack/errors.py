@@ -11,7 +11,8 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── RateLimited
     │   ├── ConcurrencyLimited
     │   ├── CircuitOpen
-    │   └── RetryBudgetExhausted
+    │   ├── RetryBudgetExhausted
+    │   └── NoInstance              discovery knows of no instance to call
     ├── InvalidArgument             ValueError; ``parameter``, ``value``, ``accepted``
     │   └── InvalidKey              TypeError as well
     ├── ConfigError                 ExceptionGroup of ConfigMistake: all mistakes at once
@@ -53,6 +54,7 @@ from ._core._errors import (
     LeaseLost,
     LifecycleError,
     MissingDependency,
+    NoInstance,
     NotAuthorized,
     RateLimited,
     Rejected,
@@ -82,6 +84,7 @@ __all__ = (
     "LeaseLost",
     "LifecycleError",
     "MissingDependency",
+    "NoInstance",
     "NotAuthorized",
     "RateLimited",
     "Rejected",

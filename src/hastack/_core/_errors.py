@@ -24,6 +24,7 @@ __all__ = (
     "LeaseLost",
     "LifecycleError",
     "MissingDependency",
+    "NoInstance",
     "NotAuthorized",
     "RateLimited",
     "Rejected",
@@ -121,6 +122,12 @@ class CircuitOpen(Rejected):
     """A circuit breaker is open, or half-open with all probes taken."""
 
     reason_text = "circuit open"
+
+
+class NoInstance(Rejected):
+    """A service has no instance that could take the call."""
+
+    reason_text = "no instance"
 
 
 class RetryBudgetExhausted(Rejected):

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import balance as balance
     from . import etcd as etcd
     from . import memory as memory
     from . import registry as registry
@@ -55,7 +56,7 @@ _HOMES = {
     ),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("etcd", "memory", "registry")
+_MODULES: tuple[str, ...] = ("balance", "etcd", "memory", "registry")
 
 __all__ = (
     "Batch",
