@@ -148,7 +148,10 @@ class Transport:
         async with self._opening:
             if self._stream_failures:
                 pause = 0.05 * 2.0 ** min(self._stream_failures, 10)
-                await asyncio.sleep(random.random() * min(pause, _LONGEST_PAUSE))
+                # A short timeout says that whoever opens it cannot wait: a lease is running out.
+                await asyncio.sleep(
+                    random.random() * min(pause, _LONGEST_PAUSE, left(ctx, ends) / 4)
+                )
             while True:
                 asked = time.monotonic()
                 metadata = shared.metadata
