@@ -29,14 +29,15 @@ def metrics_data(series: Iterable[Series], resource: Resource | None, started: i
     """
     export: Any = require("opentelemetry.sdk.metrics.export", extra="otel")
     scopes: Any = require("opentelemetry.sdk.util.instrumentation", extra="otel")
-    if resource is None:
-        resource = require("opentelemetry.sdk.resources", extra="otel").Resource.create()
+    whose: Any = resource
+    if whose is None:
+        whose = require("opentelemetry.sdk.resources", extra="otel").Resource.create()
     build = _Builder(export, started, time.time_ns())
     ordered = sorted(series, key=lambda each: (each.descriptor.scope, each.descriptor.name))
     data: MetricsData = export.MetricsData(
         [
             export.ResourceMetrics(
-                resource,
+                whose,
                 [
                     export.ScopeMetrics(
                         scopes.InstrumentationScope(*scope),
@@ -50,7 +51,7 @@ def metrics_data(series: Iterable[Series], resource: Resource | None, started: i
                     )
                     for scope, of_scope in groupby(ordered, key=lambda each: each.descriptor.scope)
                 ],
-                resource.schema_url,
+                whose.schema_url,
             )
         ]
     )

@@ -111,19 +111,26 @@ class WorkerDirectory:
             OSError: The directory cannot be read.
         """
         self.bury()
+        before = self._identity_of_dead()
+        names, alive, dead = self._read_all()
         for _ in range(_TRIES):
-            before = self._identity_of_dead()
-            dead = self._read(_DEAD)
-            buried = {str(each.attributes[0][1]) for each in dead if each.descriptor == _BURIED}
-            names = [name for name in self._live_names() if name not in buried]
-            alive = [series for name in names for series in self._read(name)]
-            # Had somebody buried one in between, it would be missing here or counted twice.
-            if self._identity_of_dead() == before:
+            # Had somebody buried a worker in between, it would be missing here.
+            after = self._identity_of_dead()
+            if after == before:
                 break
+            before = after
+            names, alive, dead = self._read_all()
         for name in set(self._known) - {*names, _DEAD}:
             del self._known[name]
-        totals = (each for each in dead if each.descriptor != _BURIED)
-        return merge(alive, totals, self._identities)
+        return merge(alive, dead, self._identities)
+
+    def _read_all(self) -> tuple[list[str], list[Series], list[Series]]:
+        """Names of live workers' files, what these say, and what the one of the dead says."""
+        dead = self._read(_DEAD)
+        buried = {str(each.attributes[0][1]) for each in dead if each.descriptor == _BURIED}
+        names = [name for name in self._live_names() if name not in buried]
+        alive = [series for name in names for series in self._read(name)]
+        return names, alive, [each for each in dead if each.descriptor != _BURIED]
 
     def bury(self) -> int:
         """Add the files of workers that have ended to the one for all of them; how many."""

@@ -64,6 +64,7 @@ __all__ = (
     "Counter",
     "Gauge",
     "Histogram",
+    "Instrument",
     "Meter",
     "Metrics",
     "SeriesOverflowed",
