@@ -235,9 +235,9 @@ async def test_two_that_keep_one_key_make_no_storm(etcd):
 
 def test_the_sync_face(etcd):
     client = client_of(etcd)
-    with client.keep("/kept/1", "one", ttl=60) as kept:
+    with client.sync.keep("/kept/1", "one", ttl=60) as kept:
         assert kept.present
-        kept.set_blocking("two")
+        kept.set("two")
         assert PORTAL.call(_holds, client, b"two")
         with pytest.raises(InvalidArgument, match="entered already"):
             kept.__enter__()

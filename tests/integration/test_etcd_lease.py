@@ -58,8 +58,9 @@ async def test_a_lease_outlives_its_ttl_and_ends_with_its_block(make_etcd, etcd_
 
 def test_the_sync_face(etcd):
     client = client_of(etcd)
-    with client.lease(TTL) as lease:
+    with client.sync.lease(TTL) as lease:
         assert PORTAL.call(time_to_live, client, lease.id) > 0
+        assert lease.remaining() > 0
     assert PORTAL.call(leases, client) == set()
     PORTAL.call(client.aclose)
 
@@ -312,8 +313,8 @@ def left(client, lease):
     return PORTAL.call(ask)
 
 client = Client(sys.argv[1])
-lease = client.lease(2)
-kept = client.keep("/kept", "parent", ttl=2)
+lease = client.sync.lease(2)
+kept = client.sync.keep("/kept", "parent", ttl=2)
 with lease, kept:
     child = os.fork()
     if child == 0:

@@ -55,12 +55,12 @@ class Kept:
 
     It is put back whenever it goes away: the store was away for longer than the TTL, the lease
     was revoked, the key was deleted or overwritten, the data were wiped or restored from a backup.
-    ``async with`` on any event loop, plain ``with`` in threads; one block at a time. Leaving
-    revokes the lease, and so deletes the key if it is still ours. A forked child keeps nothing.
+    One block at a time, on any event loop; threads use ``client.sync.keep``. Leaving revokes the
+    lease, and so deletes the key if it is still ours. A forked child keeps nothing.
 
     Two processes that keep one key take it from each other a few times at once and then ever more
     slowly, each about twice a minute at most, and say so with
-    `hastack.discovery.KeyContested`.
+    `KeyContested`.
 
     Attributes:
         key: The key.
@@ -122,12 +122,6 @@ class Kept:
         self._check_entered()
         await PORTAL.run(self._set(data, timeout))
 
-    def set_blocking(self, value: Key, *, timeout: float | None = None) -> None:
-        """Like `set`, from a thread without an event loop."""
-        data = as_bytes("value", value)
-        self._check_entered()
-        PORTAL.call(self._set, data, timeout)
-
     async def __aenter__(self) -> Self:
         self._begin()
         try:
@@ -146,25 +140,6 @@ class Kept:
         self._end()
         if self._ours:
             await PORTAL.run(self._left())
-
-    def __enter__(self) -> Self:
-        self._begin()
-        try:
-            PORTAL.call(self._enter)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
-        if self._ours:
-            PORTAL.call(self._left, ctx=context.background())
 
     def __repr__(self) -> str:
         state = "present" if self.present else "absent" if self._entered else "not entered"
