@@ -67,7 +67,7 @@ class KeepaliveStream(RuleBasedStateMachine):
         self.next_lease += 1
         self.server[lease] = self.now + ttl / self.rate
         self.ttl[lease] = ttl
-        self.now += took
+        self.time_passes(took, self.latency)
         self.table.add(lease, ttl, sent=sent, drawn=self.drawn)
         if self.flowing and not self.offset:
             self.unharmed.add(lease)
