@@ -18,6 +18,7 @@ __all__ = ("app",)
 # that the list of commands imports none of them.
 _COMMANDS = {
     "config": ("_config", "config", "Check, show and describe configuration."),
+    "discovery": ("_discovery", "discovery", "Look at what is registered; register; examine the store."),
     "demo": ("_demo", "demo", "Drive a guarded service past its capacity and compare strategies."),
     "doctor": ("_doctor", "doctor", "Say what hastack finds on this machine."),
 }
