@@ -18,8 +18,8 @@ __all__ = ("app",)
 # that the list of commands imports none of them.
 _COMMANDS = {
     "config": ("_config", "config", "Check, show and describe configuration."),
-    "discovery": ("_discovery", "discovery", "Look at what is registered; register; examine the store."),
     "demo": ("_demo", "demo", "Drive a guarded service past its capacity and compare strategies."),
+    "discovery": ("_discovery", "discovery", "Look at what is registered; register by hand."),
     "doctor": ("_doctor", "doctor", "Say what hastack finds on this machine."),
 }
 

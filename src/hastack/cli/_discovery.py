@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -107,13 +106,16 @@ def open_registry(
     from hastack import discovery as library
 
     try:
-        settings = config.load(*files, env=os.environ).discovery
+        settings = config.load(*files).discovery
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     given = {"url": url, "namespace": namespace, "origin": origin, "timeout": timeout}
     options = attrs.asdict(settings, recurse=False)
     options.update((name, value) for name, value in given.items() if value is not None)
     options["cache"] = None  # that file is its service's
+    if url is None and options["url"].reveal() == "memory://":
+        # The store of this very process: nobody else can ever register there.
+        raise click.UsageError("which store? Give --url, or set HASTACK_DISCOVERY_URL")
     try:
         return library.connect(**options)
     except InvalidArgument as error:

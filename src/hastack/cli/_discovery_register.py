@@ -23,9 +23,7 @@ else:
 __all__ = ("register",)
 
 
-def _pairs(
-    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
-) -> dict[str, str]:
+def _pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for each in value:
         name, separator, text = each.partition("=")
@@ -133,7 +131,9 @@ async def _register(registry: Registry, registration: Registration) -> None:
             while not told.is_set():
                 if registration.state != before:
                     before = registration.state
-                    _say(f"{one.service}/{one.id} at {one.address}: {before}")
+                    error = registration.error if before != "present" else None
+                    why = f" ({error})" if error is not None else ""
+                    _say(f"{one.service}/{one.id} at {one.address}: {before}{why}")
                 try:
                     await asyncio.wait_for(told.wait(), 0.2)
                 except TimeoutError:
@@ -152,17 +152,13 @@ class _reported:  # noqa: N801  # reads as a statement
         from hastack.discovery import registry
 
         def told(event: Any) -> None:
-            if isinstance(event, registry.InstanceEvicted):
-                said = f": {event.error}" if event.error is not None else ""
-                _say(f"withdrawn, {event.reason}{said}")
-            elif isinstance(event, registry.InstanceRestored):
+            if isinstance(event, registry.InstanceRestored):
                 _say(f"back after {event.after:.1f} s")
             elif isinstance(event, registry.InstanceDeregistered):
                 _say("gone" if event.clean else "gone here; the store drops it with its lease")
 
         self._stop = events.subscribe(
             told,
-            registry.InstanceEvicted,
             registry.InstanceRestored,
             registry.InstanceDeregistered,
         )

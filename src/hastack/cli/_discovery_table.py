@@ -38,6 +38,7 @@ def instances_table(
     rows = list(instances)
     left = list(gone)
     everything = rows + left
+    named = any(each.id != each.address for each in everything)
     optional = {
         "zone": any(each.zone for each in everything),
         "origin": len({each.origin for each in everything}) > 1
@@ -45,7 +46,8 @@ def instances_table(
         "metadata": any(each.metadata for each in everything),
     }
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("instance", overflow="fold")
+    if named:
+        table.add_column("instance", overflow="fold")
     table.add_column("address", overflow="fold")
     table.add_column("state", no_wrap=True)
     table.add_column("weight", justify="right", no_wrap=True)
@@ -54,7 +56,8 @@ def instances_table(
             table.add_column(name, overflow="fold")
     for each in sorted(everything, key=lambda i: (i.service, i.id)):
         state = _state(each, each in left, stale, (marks or {}).get(each.id, ""))
-        cells = [Text(each.id), Text(each.address), state, Text(f"{each.weight:g}")]
+        cells = [Text(each.id)] if named else []
+        cells += [Text(each.address), state, Text(f"{each.weight:g}")]
         cells += [Text(_cell(each, name)) for name, shown in optional.items() if shown]
         table.add_row(*cells, style="dim" if each in left else None)
     return table
