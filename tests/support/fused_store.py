@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 
 from hastack import context
+from hastack.discovery import Batch
 from hastack.discovery._layout import origin_prefix
 from hastack.errors import LeaseLost, StoreUnavailable
 
@@ -74,6 +75,41 @@ class RawLease:
                 pass
 
 
+class OneByOne:
+    """A watch that hands over each revision on its own, as slowly as a network may."""
+
+    def __init__(self, watch) -> None:
+        self.watch, self.waiting = watch, []
+
+    async def __aenter__(self):
+        await self.watch.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc):
+        await self.watch.__aexit__(*exc)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if not self.waiting:
+            batch = await anext(self.watch)
+            if batch.resync:
+                return batch
+            revisions = sorted({event.kv.mod_revision for event in batch.events})
+            self.waiting = [
+                Batch([e for e in batch.events if e.kv.mod_revision == each], each)
+                for each in revisions
+            ]
+        else:
+            await asyncio.sleep(0.01)
+        return self.waiting.pop(0)
+
+    @property
+    def age(self):
+        return self.watch.age
+
+
 class FusedStore:
     """A store whose calls pass through a `Fuse`."""
 
@@ -87,7 +123,7 @@ class FusedStore:
         return call
 
     def watch(self, *args, **kwargs):
-        return self.store.watch(*args, **kwargs)
+        return OneByOne(self.store.watch(*args, **kwargs))
 
     def lease(self, ttl):
         return RawLease(self.store, self.fuse, ttl)

@@ -141,7 +141,9 @@ class Plan:
         self._seen = low
         self._high = high
         self._unlisted: set[bytes] = set()
-        self._lacking = False  # something was refused since the last listing
+        self._lacking = False  # something was refused since the last listing began
+        # Whether the mirror was drained or revoked since then: only a listing brings it back.
+        self.spoiled = False
         self._crowded = False  # for want of room
         # Whether the mirror is of no revision: a listing is under way, was never finished, or
         # something was refused or taken away on purpose.
@@ -219,7 +221,7 @@ class Plan:
         """A full listing of the source comes: what was to be written so far is void."""
         self._forget_pending()
         self.partial = True
-        self._lacking = self._crowded = False
+        self._lacking = self._crowded = self.spoiled = False
         self._unlisted = set(self.mirror)
 
     def list(self, page: Iterable[tuple[bytes, bytes]], now: float) -> None:
@@ -232,7 +234,7 @@ class Plan:
         """That was all at ``revision``: what was not listed goes."""
         swept, self._unlisted = sorted(self._unlisted), set()
         self._take_in([Change(key, None, 0) for key in swept], now)
-        self.partial = self._lacking
+        self.partial = self._lacking or self.spoiled
         self._seen = self._high = revision
 
     # What is done about an origin as a whole
@@ -247,7 +249,7 @@ class Plan:
 
     def _rewrite(self, wanted: Iterable[tuple[bytes, bytes | None]], now: float) -> None:
         self._forget_pending()
-        self.partial = True
+        self.partial = self.spoiled = True
         for key, value in wanted:
             if self.mirror[key] != value:
                 self._set(Change(key, value, 0))

@@ -143,6 +143,7 @@ class Journal:
     superseded: int = 0
     counts: Counts = attrs.field(factory=Counts)
     plan: Plan | None = None
+    state: OriginState | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -244,8 +244,6 @@ class Follower:
             plan.offer(changes, batch.revision, loop.time())
             self._settled()
             self._wake()
-            if plan.wants_listing:
-                raise _Relist("room")
 
     def _changes(self, batch: Batch) -> list[Change]:
         return [Change(*told) for told in self._settings.told(batch.events)]

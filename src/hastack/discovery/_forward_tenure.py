@@ -281,15 +281,18 @@ class Tenure:
             plan.let_go(now)
             self._wake.set()
         self._note_freeze(plan, now)
+        if plan.wants_listing:
+            self._follower.relist("room")
         before, self._state = self._state, state
         if before is state:
             return False
         self._carry_out(plan, state, now)
-        if ORIGIN_CHANGED.subscribers:
+        known, standing.journal.state = standing.journal.state, state
+        if ORIGIN_CHANGED.subscribers and known is not state:
             ORIGIN_CHANGED.publish(
                 OriginChanged(
                     origin=standing.settings.origin,
-                    before=before,
+                    before=known,
                     after=state,
                     silence=vigil.silence(now),
                 )
@@ -301,8 +304,7 @@ class Tenure:
             plan.drain(now)
         elif state is OriginState.REVOKED:
             plan.revoke(now)
-        elif state is OriginState.LIVE and plan.partial:
-            # What was drained or revoked after the last listing comes back by another one.
+        elif state is OriginState.LIVE and plan.spoiled:
             assert self._follower is not None
             self._follower.relist("returned")
         self._wake.set()

@@ -45,6 +45,7 @@ import attrs
 from hastack import context
 from hastack._core import _validate
 from hastack._core._errors import InvalidArgument, LifecycleError
+from hastack.ratelimit._quota import to_quota
 
 from ._coalesce import Coalescer
 from ._forward_events import (
@@ -179,7 +180,7 @@ class Forwarder:
             max_instances=max_instances,
             preempt=preempt,
         )
-        self._rate = rate
+        self._rate = to_quota("rate", rate)
         self._burst = _validate.integer("burst", burst, minimum=self._settings.limits.ops)
         self.name = f"federation-{origin}" if name is None else _validate.text("name", name)
         self._source = source
