@@ -28,6 +28,8 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
         "urllib3>=2.2",
         "cramjam>=2.9",
     ),
+    "httpx": ("httpx>=0.27",),
+    "aiohttp": ("aiohttp>=3.12",),
 }
 
 
