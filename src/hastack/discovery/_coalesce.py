@@ -51,8 +51,9 @@ class Coalescer:
 
     def _forget(self, now: float) -> None:
         known = self._passed
+        horizon = now - self._window
         while known:
             oldest = next(iter(known))
-            if len(known) <= self._capacity and known[oldest] + self._window > now:
-                return
+            if known[oldest] > horizon and len(known) <= self._capacity:
+                break
             del known[oldest]

@@ -304,29 +304,28 @@ class Plan:
 
     # Bookkeeping
 
-    def _take_in(self, said: Iterable[Change], now: float) -> None:
+    def _take_in(self, said: Sequence[Change], now: float) -> None:
         if self.guard.look(now):
             self.let_go(now)
-        gone: list[Change] = []
-        back: list[bytes] = []
-        for change in said:
-            if change.value is None:
-                if change.key in self.mirror:
-                    gone.append(change)
-                    continue
-            else:
-                back.append(change.key)
-            self._put(change, now)
+        back = [change.key for change in said if change.value is not None]
         if back and self.guard.came_back(back):
             self.let_go(now)
-        if gone:
-            hold = self.guard.vanish([c.key for c in gone], len(self.mirror), now)
-            for change in gone:
-                self._set(change)
-                if hold:
-                    self._hold(change.key)
-                else:
-                    self._release(change.key, now)
+        gone = [change.key for change in said if self._ends(change)]
+        hold = bool(gone) and self.guard.vanish(gone, len(self.mirror), now)
+        # In the order of revisions, on which `low` relies.
+        for change in said:
+            if not self._ends(change):
+                self._put(change, now)
+                continue
+            self._set(change)
+            if hold:
+                self._hold(change.key)
+            else:
+                self._release(change.key, now)
+
+    def _ends(self, change: Change) -> bool:
+        """Whether it takes something away that the mirror has."""
+        return change.value is None and change.key in self.mirror
 
     def _put(self, change: Change, now: float) -> None:
         """Take in a value, or the end of a key that the mirror never had."""
