@@ -133,9 +133,8 @@ class Follower:
             await asyncio.wait({task})
         finally:
             self._following = self._watch = None
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         if task.cancelled():  # by relist(), which said why
             return None
         error = task.exception()

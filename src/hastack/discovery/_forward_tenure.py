@@ -351,7 +351,7 @@ async def _first(*parts: Coroutine[Any, Any, None]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
-    for task in tasks:
-        if task in done:
-            task.result()
+        # Gathered, so that what the others raise on their way out counts as seen.
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
