@@ -11,7 +11,8 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── RateLimited
     │   ├── ConcurrencyLimited
     │   ├── CircuitOpen
-    │   └── RetryBudgetExhausted
+    │   ├── RetryBudgetExhausted
+    │   └── NoInstance              discovery knows of no instance to call
     ├── InvalidArgument             ValueError; ``parameter``, ``value``, ``accepted``
     │   └── InvalidKey              TypeError as well
     ├── ConfigError                 ExceptionGroup of ConfigMistake: all mistakes at once
@@ -23,7 +24,8 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   └── ShutdownRequested       the cause given to the cancelled root context
     ├── DiscoveryError
     │   └── StoreError              ``code``, ``endpoint``: the store refused
-    │       ├── StoreUnavailable    ConnectionError
+    │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
+    │       │   └── StoreTimeout    TimeoutError as well
     │       ├── NotAuthorized       PermissionError
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
@@ -52,6 +54,7 @@ from ._core._errors import (
     LeaseLost,
     LifecycleError,
     MissingDependency,
+    NoInstance,
     NotAuthorized,
     RateLimited,
     Rejected,
@@ -60,6 +63,7 @@ from ._core._errors import (
     StartFailed,
     StopFailed,
     StoreError,
+    StoreTimeout,
     StoreUnavailable,
 )
 
@@ -80,6 +84,7 @@ __all__ = (
     "LeaseLost",
     "LifecycleError",
     "MissingDependency",
+    "NoInstance",
     "NotAuthorized",
     "RateLimited",
     "Rejected",
@@ -88,5 +93,6 @@ __all__ = (
     "StartFailed",
     "StopFailed",
     "StoreError",
+    "StoreTimeout",
     "StoreUnavailable",
 )

@@ -24,6 +24,7 @@ __all__ = (
     "LeaseLost",
     "LifecycleError",
     "MissingDependency",
+    "NoInstance",
     "NotAuthorized",
     "RateLimited",
     "Rejected",
@@ -32,6 +33,7 @@ __all__ = (
     "StartFailed",
     "StopFailed",
     "StoreError",
+    "StoreTimeout",
     "StoreUnavailable",
 )
 
@@ -120,6 +122,12 @@ class CircuitOpen(Rejected):
     """A circuit breaker is open, or half-open with all probes taken."""
 
     reason_text = "circuit open"
+
+
+class NoInstance(Rejected):
+    """A service has no instance that could take the call."""
+
+    reason_text = "no instance"
 
 
 class RetryBudgetExhausted(Rejected):
@@ -287,7 +295,38 @@ class StoreError(DiscoveryError):
 
 
 class StoreUnavailable(StoreError, ConnectionError):
-    """No endpoint of the store could be reached, or none had a quorum behind it."""
+    """No endpoint of the store could be reached, or none had a quorum behind it.
+
+    Args:
+        message: What happened.
+        code: The store's own code for it.
+        endpoint: Who was asked last.
+        indeterminate: The request was a write and had been sent: it may have been applied, or may
+            yet be. Read before you repeat it.
+    """
+
+    def __init__(
+        self, message: str, *, code: str = "", endpoint: str = "", indeterminate: bool = False
+    ) -> None:
+        super().__init__(message, code=code, endpoint=endpoint)
+        self.indeterminate = indeterminate
+
+
+class StoreTimeout(StoreUnavailable, TimeoutError):
+    """The store did not answer within the call's timeout.
+
+    The context goes on: if its deadline had passed, that would be a `DeadlineExceeded`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "DEADLINE_EXCEEDED",
+        endpoint: str = "",
+        indeterminate: bool = False,
+    ) -> None:
+        super().__init__(message, code=code, endpoint=endpoint, indeterminate=indeterminate)
 
 
 class NotAuthorized(StoreError, PermissionError):

@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import balance as balance
+    from . import memory as memory
     from ._instance import Instance as Instance
     from ._records import Batch as Batch
     from ._records import ClusterId as ClusterId
@@ -38,7 +40,7 @@ _HOMES = {
     "_store": ("Kept", "Lease", "Store", "Watch"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("balance", "etcd", "memory")
 
 __all__ = (
     "Batch",

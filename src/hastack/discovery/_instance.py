@@ -69,6 +69,10 @@ class Instance:
     home: str = ""
     incarnation: int = 0
 
+    def __reduce__(self) -> tuple[object, ...]:
+        values = {field.name: getattr(self, field.name) for field in attrs.fields(Instance)}
+        return (_rebuild, ({**values, "metadata": dict(self.metadata)},))
+
     def to_bytes(self) -> bytes:
         """What is stored under the instance's key; keys and defaults that say nothing are left out.
 
@@ -100,6 +104,8 @@ class Instance:
         """
         try:
             found = json.loads(value)
+            if not isinstance(found, dict) or "address" not in found:
+                raise MalformedInstance("not an object with an address")
             known = {
                 name: found[name] for name in ("address", "metadata", *_OPTIONAL) if name in found
             }
@@ -114,6 +120,10 @@ class Instance:
             raise
         except Exception as error:
             raise MalformedInstance(str(error)) from error
+
+
+def _rebuild(values: dict[str, Any]) -> Instance:
+    return Instance(**values)
 
 
 _OPTIONAL: dict[str, Any] = {
