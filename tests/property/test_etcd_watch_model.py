@@ -87,9 +87,7 @@ class Watching(RuleBasedStateMachine):
     def change(self, ops, times):
         for _ in range(times):
             self.values += 1
-            self.store.now.change(
-                [(k, v and v + b"%d" % self.values) for k, v in ops.items()]
-            )
+            self.store.now.change([(k, v and v + b"%d" % self.values) for k, v in ops.items()])
 
     @rule(back=st.integers(0, 4))
     def compact(self, back):

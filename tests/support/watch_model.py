@@ -48,8 +48,13 @@ class History:
                 del state[key]
                 events.append(WatchEvent("delete", KeyValue(key, b"", 0, revision, 0), old))
             else:
-                created, version = (revision, 1) if old is None else (
-                    old.create_revision, old.version + 1,
+                created, version = (
+                    (revision, 1)
+                    if old is None
+                    else (
+                        old.create_revision,
+                        old.version + 1,
+                    )
                 )
                 state[key] = KeyValue(key, value, created, revision, version)
                 events.append(WatchEvent("put", state[key], old))
@@ -128,8 +133,13 @@ class Stream:
     def answer(self, watch_id, **more):
         store = self.store
         self.sent.append(
-            Answer(watch_id, store.cluster, more.pop("revision", store.now.revision),
-                   store.term, **more)
+            Answer(
+                watch_id,
+                store.cluster,
+                more.pop("revision", store.now.revision),
+                store.term,
+                **more,
+            )
         )
 
     def create(self, command, *, lag=0):
@@ -146,7 +156,9 @@ class Stream:
     def gone(self, watch_id):
         self.watchers.pop(watch_id, None)
         self.answer(
-            watch_id, canceled=True, compact_revision=self.store.compacted,
+            watch_id,
+            canceled=True,
+            compact_revision=self.store.compacted,
             reason="etcdserver: mvcc: required revision has been compacted",
         )
 
@@ -164,7 +176,8 @@ class Stream:
         events = store.now.events(watcher.where, watcher.next - 1, until)
         if store.careless:  # etcd 19179
             events = [
-                e for e in events
+                e
+                for e in events
                 if not (e.kind == "delete" and e.kv.mod_revision == store.compacted)
             ]
         watcher.next = max(watcher.next, until + 1)
@@ -219,7 +232,8 @@ class Oracle:
         self.view = view
         self.resyncs.append(batch.reason)
         self.explained = [
-            h for h in self.store.histories
+            h
+            for h in self.store.histories
             if h.revision >= batch.revision and h.state(self.where, batch.revision) == view
         ]
         assert self.explained, "no history has this state"
@@ -233,16 +247,20 @@ class Oracle:
             self.explained = [h for h in self.store.histories if h.revision >= self.start]
         assert batch.revision > self.revision
         explained = [
-            h for h in self.explained
+            h
+            for h in self.explained
             if h.revision >= batch.revision
             and h.events(self.where, self.revision, batch.revision) == list(batch.events)
         ]
         if not explained:  # the history may go on in a later one with the same past
             explained = [
-                h for h in self.store.histories
+                h
+                for h in self.store.histories
                 if h.revision >= batch.revision
-                and any(h.states.get(self.revision) == e.states.get(self.revision)
-                        for e in self.explained)
+                and any(
+                    h.states.get(self.revision) == e.states.get(self.revision)
+                    for e in self.explained
+                )
                 and h.events(self.where, self.revision, batch.revision) == list(batch.events)
             ]
         assert explained, "no history has these changes"

@@ -114,6 +114,7 @@ class WatchCore:
         self._shared: dict[Range, Feed] = {}
         self._feeds: dict[Feed, None] = {}
         self._listings: dict[int, _Asked] = {}
+        self._retrying: dict[Feed, None] = {}
         self._last_ticket = 0
         self._stream: _Stream | None = None
         self._opening = False
@@ -133,8 +134,7 @@ class WatchCore:
             self._feeds[feed] = None
             if one.start is None:
                 self._shared[one.where] = feed
-        one.feed = feed
-        feed.joining[one] = None
+        one.join(feed, now)
         if one.start is not None:
             self._begin_at(feed, one.start, now)
         else:
@@ -156,14 +156,17 @@ class WatchCore:
     def detach(self, one: Subscriber, now: float) -> None:
         """Somebody watches no more."""
         feed = one.feed
-        one.feed = None
-        if feed is not None and feed.leave(one):
+        if feed is None:
+            return
+        one.leave()
+        if feed.leave(one):
             self._drop(feed)
             self._check_denied(now)
 
     def _drop(self, feed: Feed) -> None:
         self._forget(feed)
         self._off_stream(feed)
+        self._retrying.pop(feed, None)
         del self._feeds[feed]
         if self._shared.get(feed.where) is feed:
             del self._shared[feed.where]
@@ -188,7 +191,7 @@ class WatchCore:
     def _fail(self, feed: Feed, whom: list[Subscriber], error: Exception) -> None:
         for each in whom:
             each.error = error
-            each.feed = None
+            each.leave()
             feed.leave(each)
         self.commands.append(Wake(whom))
         if not (feed.subscribers or feed.joining):
@@ -326,7 +329,8 @@ class WatchCore:
         """The stream that was asked for is open."""
         self._opening = False
         self._stream = _Stream(Liveness(self._interval, self._deadline, now))
-        for feed in list(self._feeds):
+        self._retrying.clear()
+        for feed in self._feeds:
             feed.retry_at = None
             self._create(feed, now)
 
@@ -472,6 +476,7 @@ class WatchCore:
         else:
             feed.phase = "ready"
             feed.retry_at = now + _RETRY[min(feed.failures, len(_RETRY) - 1)]
+            self._retrying[feed] = None
             feed.failures += 1
 
     # Permission
@@ -504,10 +509,10 @@ class WatchCore:
 
     def tick(self, now: float) -> None:
         """See what is due."""
-        for feed in list(self._feeds):
-            if feed.retry_at is not None and feed.retry_at <= now:
-                feed.retry_at = None
-                self._create(feed, now)
+        for feed in [f for f in self._retrying if f.retry_at is None or f.retry_at <= now]:
+            del self._retrying[feed]
+            feed.retry_at = None
+            self._create(feed, now)
         stream = self._stream
         if stream is None or not stream.ids:
             return
@@ -519,7 +524,7 @@ class WatchCore:
 
     def due(self) -> float | None:
         """When to call `tick` next; ``None`` when nothing is due."""
-        times = [feed.retry_at for feed in self._feeds if feed.retry_at is not None]
+        times = [feed.retry_at for feed in self._retrying if feed.retry_at is not None]
         if self._stream is not None and self._stream.ids:
             times.append(self._stream.liveness.due())
         return min(times, default=None)

@@ -209,7 +209,7 @@ class Feed:
         elif self._give(one, Parcel(self._catch_up(one.had, reason), now)):
             one.had = {}
         else:
-            self._lag(one, reason)
+            self._lag(one, reason, now)
 
     def welcome(self, newcomers: Iterable[Subscriber], reason: str, now: float) -> None:
         """Give newcomers the whole state, and everything that follows."""
@@ -373,7 +373,7 @@ class Feed:
                 return
         self._skip(one, events, olds)
         if not one.lagging:
-            self._lag(one, "overflow")
+            self._lag(one, "overflow", now)
 
     def _reach(self, one: Subscriber) -> None:
         """See whether the feed has come to where ``one`` began."""
@@ -413,8 +413,9 @@ class Feed:
         self.woken[one] = None
         return True
 
-    def _lag(self, one: Subscriber, reason: str) -> None:
+    def _lag(self, one: Subscriber, reason: str, now: float) -> None:
         one.lagging = True
+        one.lagging_since = now
         one.reason = reason
         # It may have taken everything a moment ago, and would wait for ever.
         self.woken[one] = None

@@ -67,6 +67,7 @@ class Subscriber:
         feed: What it is subscribed to; the core's.
         floor: It was given everything up to here, while its feed is not that far yet.
         had: By key, what it was given where that differs from its feed's state.
+        lagging_since: Since when it lags.
         lagging: Its buffer was full. It gets the difference once it has taken what waits.
         reason: Why that difference will be a listing's.
         given: Whether anything was offered so far.
@@ -75,8 +76,8 @@ class Subscriber:
 
     __slots__ = (
         *("_offered", "_offered_bytes", "_taken", "_taken_bytes"),
-        *("error", "feed", "floor", "given", "had", "lagging", "limit", "owner", "parcels"),
-        *("reason", "start", "where"),
+        *("_certain_at", "error", "feed", "floor", "given", "had", "lagging", "lagging_since"),
+        *("limit", "owner", "parcels", "reason", "start", "where"),
     )
 
     def __init__(
@@ -90,6 +91,7 @@ class Subscriber:
         self.floor = 0
         self.had: dict[bytes, KeyValue | None] = {}
         self.lagging = False
+        self.lagging_since = 0.0
         self.reason = ""
         self.given = False
         self.error: Exception | None = None
@@ -98,8 +100,20 @@ class Subscriber:
         self._offered_bytes = 0
         self._taken = 0
         self._taken_bytes = 0
+        self._certain_at = 0.0
 
     # The core's side
+
+    def join(self, feed: Feed, now: float) -> None:
+        """Wait for the first listing of ``feed``."""
+        self.feed = feed
+        self._certain_at = now
+        feed.joining[self] = None
+
+    def leave(self) -> None:
+        """Nothing more will come."""
+        self._certain_at = self.certain_at()
+        self.feed = None
 
     def offer(self, parcel: Parcel) -> bool:
         """Have a batch wait; false when there is no room for it."""
@@ -136,9 +150,13 @@ class Subscriber:
         """Whether it has taken everything and the core has to be told so."""
         return self.lagging and not self.parcels
 
-    def waiting_since(self) -> float | None:
-        """When what it would take next was known; ``None`` when nothing waits."""
+    def certain_at(self) -> float:
+        """When what it was given was last certain to be the present."""
+        feed = self.feed
+        if feed is None or self in feed.joining:
+            return self._certain_at
+        at = min(feed.current_at, self.lagging_since) if self.lagging else feed.current_at
         try:
-            return self.parcels[0].at
+            return min(at, self.parcels[0].at)
         except IndexError:
-            return None
+            return at
