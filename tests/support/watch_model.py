@@ -9,7 +9,21 @@ from __future__ import annotations
 from collections import deque
 
 from hastack.discovery import KeyValue, WatchEvent
-from hastack.discovery.etcd._watch_records import Answer, Listing
+from hastack.discovery.etcd._watch_core import WatchCore
+from hastack.discovery.etcd._watch_records import (
+    Answer,
+    AskProgress,
+    CancelWatch,
+    CreateWatch,
+    CutStream,
+    ForgetListing,
+    Listing,
+    ListRange,
+    OpenStream,
+    Wake,
+)
+from hastack.discovery.etcd._watch_subscriber import Subscriber
+from hastack.errors import StoreError
 
 
 def in_range(key, where):
@@ -281,3 +295,165 @@ class Oracle:
             assert not now.events(self.where, self.start - 1, now.revision)
         else:
             assert self.view == now.state(self.where, now.revision)
+
+
+class Driver:
+    """Plays the shell: does what the core commands, when the test says so."""
+
+    def __init__(self, *, careless=False, version=None):
+        self.version = version
+        self.store = Store(careless=careless)
+        self.core = WatchCore(interval=5.0, deadline=5.0)
+        self.now = 0.0
+        self.stream = None
+        self.opening = False
+        self.listings = {}  # ticket -> command
+        self.listed = {}  # ticket -> what the store said
+        self.subscribers = {}  # subscriber -> oracle
+        self.lag = 0
+        self.told = []  # commands for those who observe
+
+    def obey(self):
+        core = self.core
+        while core.commands:
+            command = core.commands.popleft()
+            match command:
+                case CreateWatch():
+                    assert command.start >= 1
+                    self.stream.create(command, lag=self.lag)
+                case CancelWatch():
+                    self.stream.cancel(command.watch_id)
+                case AskProgress():
+                    self.stream.progress()
+                case ListRange():
+                    self.listings[command.ticket] = command
+                case ForgetListing():
+                    self.listings.pop(command.ticket, None)
+                    self.listed.pop(command.ticket, None)
+                case OpenStream():
+                    assert not self.opening
+                    assert self.stream is None
+                    self.opening = True
+                case CutStream():
+                    self.told.append(command)
+                    self.stream = None
+                    self.opening = False
+                case Wake():
+                    assert command.subscribers
+                case _:
+                    self.told.append(command)
+
+    # The stream
+
+    def open(self, *, lag=0):
+        if self.opening:
+            self.opening = False
+            self.stream = Stream(self.store)
+            self.lag = lag
+            self.core.opened(self.now)
+            if self.version:
+                self.core.serves(self.version)
+            self.obey()
+
+    def cut(self):
+        if self.stream is not None:
+            self.stream = None
+            self.core.lost(self.now)
+            self.obey()
+
+    def arrive(self, count=1000):
+        for _ in range(count):
+            if self.stream is not None and self.stream.sent:
+                self.core.received(self.stream.sent.popleft(), self.now)
+                self.obey()
+
+    def pump(self):
+        if self.stream is not None:
+            for watch_id in sorted(self.stream.watchers):
+                self.stream.pump(watch_id, 1000, [])
+
+    # Listings
+
+    def list(self, ticket):
+        self.listed[ticket] = self.store.list(self.listings.pop(ticket))
+
+    def hand(self, ticket):
+        found = self.listed.pop(ticket)
+        if isinstance(found, str):
+            self.core.listing_failed(ticket, found, StoreError(found), self.now)
+        else:
+            self.core.listed(ticket, found, self.now)
+        self.obey()
+
+    def list_all(self):
+        while self.listings or self.listed:
+            for ticket in sorted(self.listings):
+                self.list(ticket)
+            for ticket in sorted(self.listed):
+                if ticket in self.listed:
+                    self.hand(ticket)
+
+    # Subscribers
+
+    def subscribe(self, where, *, start=None, limit=100):
+        one = Subscriber(where, start=start, limit=limit)
+        self.subscribers[one] = Oracle(self.store, where, start)
+        self.core.attach(one, self.now)
+        self.obey()
+        return one
+
+    def unsubscribe(self, one):
+        del self.subscribers[one]
+        self.core.detach(one, self.now)
+        self.obey()
+
+    def take(self, one):
+        batch = one.take()
+        if batch is not None:
+            self.subscribers[one].took(batch)
+        if one.drained:
+            self.core.drained(one, self.now)
+            self.obey()
+        return batch
+
+    def take_all(self, one):
+        found = []
+        while one.parcels or one.drained:
+            found.append(self.take(one))
+        return [batch for batch in found if batch is not None]
+
+    # Time
+
+    def pass_time(self, seconds):
+        self.now += seconds
+        due = self.core.due()
+        if due is not None and due <= self.now:
+            self.core.tick(self.now)
+            self.obey()
+
+    def settle(self, rounds=1):
+        """Let everything that is under way come to its end."""
+        for _ in range(rounds):
+            self.open()
+            self.lag = 0
+            self.list_all()
+            self.pump()
+            self.arrive()
+
+    def finish(self):
+        """Let everything heal; everybody must know what there is, and nothing may be left."""
+        for _ in range(40):
+            self.settle()
+            for one in self.subscribers:
+                self.take_all(one)
+            self.pass_time(5.5)
+        for one, oracle in self.subscribers.items():
+            assert one.error is None
+            oracle.settled()
+        for one in list(self.subscribers):
+            self.unsubscribe(one)
+        assert self.core.watches == 0
+        assert self.stream is None
+        assert not self.opening
+        assert not self.listings
+        assert self.core.due() is None
