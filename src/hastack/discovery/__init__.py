@@ -58,7 +58,10 @@ _HOMES = {
     ),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("balance", "election", "etcd", "lock", "memory", "registry")
+_MODULES: tuple[str, ...] = (
+    *("balance", "election", "etcd", "federation", "lock", "memory"),
+    "registry",
+)
 
 __all__ = (
     "Batch",

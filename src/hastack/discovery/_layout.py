@@ -9,6 +9,7 @@ keys have one writer (and can be granted to it by prefix)::
     /hs/1/fed/<origin>                                     the forwarder's resume token
     /hs/1/lock/<name>/<lease>                              who holds a lock, and who waits for it
     /hs/1/elect/<name>/<lease>                             who leads, and who would like to
+    /hs/1/epoch                                            set anew after a backup was restored
 
 Segments are percent-encoded, so any text may be a name and a prefix never cuts one in two.
 """
@@ -23,6 +24,7 @@ import attrs
 from hastack._core._errors import InvalidArgument
 
 __all__ = (
+    "EPOCH",
     "HEARTBEATS",
     "MIRRORED",
     "REGISTERED",
@@ -44,6 +46,7 @@ HEARTBEATS = ROOT + b"org/"
 CHECKPOINTS = ROOT + b"fed/"
 LOCKS = ROOT + b"lock/"
 ELECTIONS = ROOT + b"elect/"
+EPOCH = ROOT + b"epoch"
 
 Area: TypeAlias = Literal["reg", "mir"]
 
