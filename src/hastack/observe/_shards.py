@@ -23,7 +23,7 @@ class Body:
 
     Attributes:
         units: Units in it.
-        first: Number of its first unit in its lane; recovered bodies stand before all others.
+        first: Number of its first unit in its lane; -1 for what another process left.
         data: The bytes as they travel, already compressed; ``None`` while they are on disk only.
         place: Where they are on disk; opaque here. ``None`` for bodies in memory only.
         size: Bytes held in memory, or on disk.

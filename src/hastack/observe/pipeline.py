@@ -190,6 +190,10 @@ class Exporter:
         self._services[id(resource)] = (resource, lane)  # kept, so that its id stays its own
         return lane
 
+    def count(self, items: Sequence[Any]) -> int:
+        """The units in items."""
+        return self._encoder.count(items)
+
     def emit(self, lane: int, item: Any, size: int, units: int = 1) -> bool:
         """Hand in one item; never raises, and never waits longer than ``max_block``.
 
@@ -375,7 +379,7 @@ class Exporter:
         for each in found:
             foreign = each.header.shards != self._rules.shards
             bodies = by_lane.setdefault((each.header.lane, foreign), [])
-            bodies += [Body(p.units, p.size, first=0, place=p) for p in each.places]
+            bodies += [Body(p.units, p.size, first=-1, place=p) for p in each.places]
         with self._lock:
             # Foreign ones last, which puts them before all others in the first lane.
             for (lane, foreign), bodies in sorted(by_lane.items(), key=lambda pair: pair[0][1]):
