@@ -11,7 +11,8 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── RateLimited
     │   ├── ConcurrencyLimited
     │   ├── CircuitOpen
-    │   └── RetryBudgetExhausted
+    │   ├── RetryBudgetExhausted
+    │   └── NoInstance              discovery knows of no instance to call
     ├── InvalidArgument             ValueError; ``parameter``, ``value``, ``accepted``
     │   └── InvalidKey              TypeError as well
     ├── ConfigError                 ExceptionGroup of ConfigMistake: all mistakes at once
@@ -23,8 +24,10 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   └── ShutdownRequested       the cause given to the cancelled root context
     ├── DiscoveryError
     │   └── StoreError              ``code``, ``endpoint``: the store refused
-    │       ├── StoreUnavailable    ConnectionError
+    │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
+    │       │   └── StoreTimeout    TimeoutError as well
     │       ├── NotAuthorized       PermissionError
+    │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
     └── MissingDependency           ImportError; ``package``, ``extra``
@@ -52,14 +55,17 @@ from ._core._errors import (
     LeaseLost,
     LifecycleError,
     MissingDependency,
+    NoInstance,
     NotAuthorized,
     RateLimited,
     Rejected,
+    RequestTooLarge,
     RetryBudgetExhausted,
     ShutdownRequested,
     StartFailed,
     StopFailed,
     StoreError,
+    StoreTimeout,
     StoreUnavailable,
 )
 
@@ -80,13 +86,16 @@ __all__ = (
     "LeaseLost",
     "LifecycleError",
     "MissingDependency",
+    "NoInstance",
     "NotAuthorized",
     "RateLimited",
     "Rejected",
+    "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
     "StartFailed",
     "StopFailed",
     "StoreError",
+    "StoreTimeout",
     "StoreUnavailable",
 )

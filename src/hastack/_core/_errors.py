@@ -24,14 +24,17 @@ __all__ = (
     "LeaseLost",
     "LifecycleError",
     "MissingDependency",
+    "NoInstance",
     "NotAuthorized",
     "RateLimited",
     "Rejected",
+    "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
     "StartFailed",
     "StopFailed",
     "StoreError",
+    "StoreTimeout",
     "StoreUnavailable",
 )
 
@@ -120,6 +123,12 @@ class CircuitOpen(Rejected):
     """A circuit breaker is open, or half-open with all probes taken."""
 
     reason_text = "circuit open"
+
+
+class NoInstance(Rejected):
+    """A service has no instance that could take the call."""
+
+    reason_text = "no instance"
 
 
 class RetryBudgetExhausted(Rejected):
@@ -287,11 +296,69 @@ class StoreError(DiscoveryError):
 
 
 class StoreUnavailable(StoreError, ConnectionError):
-    """No endpoint of the store could be reached, or none had a quorum behind it."""
+    """No endpoint of the store could be reached, or none had a quorum behind it.
+
+    Args:
+        message: What happened.
+        code: The store's own code for it.
+        endpoint: Who was asked last.
+        indeterminate: The request was a write and had been sent: it may have been applied, or may
+            yet be. Read before you repeat it.
+    """
+
+    def __init__(
+        self, message: str, *, code: str = "", endpoint: str = "", indeterminate: bool = False
+    ) -> None:
+        super().__init__(message, code=code, endpoint=endpoint)
+        self.indeterminate = indeterminate
+
+
+class StoreTimeout(StoreUnavailable, TimeoutError):
+    """The store did not answer within the call's timeout.
+
+    The context goes on: if its deadline had passed, that would be a `DeadlineExceeded`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "DEADLINE_EXCEEDED",
+        endpoint: str = "",
+        indeterminate: bool = False,
+    ) -> None:
+        super().__init__(message, code=code, endpoint=endpoint, indeterminate=indeterminate)
 
 
 class NotAuthorized(StoreError, PermissionError):
     """The store does not let this user do that, or does not know the user."""
+
+
+class RequestTooLarge(StoreError, ValueError):
+    """A request is larger than the store takes; it was not applied.
+
+    Args:
+        unit: What there is too much of: ``"bytes"`` or ``"operations"``.
+        size: How much there is; 0 when only the store said so.
+        limit: How much the store takes; 0 when only the store said so.
+        endpoint: Who said so; empty when it was not sent.
+    """
+
+    def __init__(self, unit: str, size: int = 0, limit: int = 0, *, endpoint: str = "") -> None:
+        counts = f": {size:,} {unit}, at most {limit:,}" if limit else f": too many {unit}"
+        super().__init__(
+            f"request is too large{counts}", code="INVALID_ARGUMENT", endpoint=endpoint
+        )
+        self.unit = unit
+        self.size = size
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_too_large, (self.unit, self.size, self.limit, self.endpoint))
+
+
+def _rebuild_too_large(unit: str, size: int, limit: int, endpoint: str) -> RequestTooLarge:
+    return RequestTooLarge(unit, size, limit, endpoint=endpoint)
 
 
 class Compacted(StoreError):

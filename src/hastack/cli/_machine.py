@@ -20,6 +20,16 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     "web": ("starlette>=0.37", "uvicorn>=0.30"),
     "grpc": ("grpcio>=1.60", "grpcio-health-checking>=1.60"),
     "anyio": ("anyio>=4.4",),
+    "etcd": ("grpcio>=1.80", "protobuf>=5.27"),
+    "otel": (
+        "opentelemetry-api>=1.30",
+        "opentelemetry-sdk>=1.30",
+        "protobuf>=5.27",
+        "urllib3>=2.2",
+        "cramjam>=2.9",
+    ),
+    "httpx": ("httpx>=0.27",),
+    "aiohttp": ("aiohttp>=3.12",),
 }
 
 

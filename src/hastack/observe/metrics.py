@@ -15,7 +15,7 @@ from hastack._core._extras import require
 from hastack._core._fork import renew_in_child
 from hastack._core._validate import seconds
 
-from . import _worker
+from . import _threads
 from ._sizes import size_of_points
 from .pipeline import Pipeline
 
@@ -120,7 +120,7 @@ class MetricReader(_MetricReader):
         try:
             self.collect()
         except Exception as error:  # an observable instrument of somebody's
-            _worker.log.warning("metrics were not collected: %r", error)
+            _threads.log.warning("metrics were not collected: %r", error)
 
     def _receive_metrics(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any

@@ -23,7 +23,7 @@ from hastack._core._fork import renew_in_child
 from hastack._core._validate import seconds as _seconds
 from hastack.ratelimit._backoff import Backoff
 
-from . import _worker
+from . import _threads
 from ._account import Account
 from ._compress import compress, decompress
 from ._flow import Entry, Flow, Launch, Rules
@@ -157,8 +157,8 @@ class Exporter:
         self._disk = threading.Lock()
         self._flow = Flow(self._rules)
         self._late: deque[tuple[int, Any, int, int]] = deque()
-        self._packer = _worker.Doze()
-        self._senders = [_worker.Doze() for _ in range(self._rules.shards)]
+        self._packer = _threads.Doze()
+        self._senders = [_threads.Doze() for _ in range(self._rules.shards)]
         self._threads: dict[str, threading.Thread] = {}
         self._waiting: deque[threading.Event] = deque()
         self._flushes: list[tuple[tuple[int, ...], threading.Event]] = []
@@ -211,7 +211,7 @@ class Exporter:
             self._late.append((lane, item, size, units))
             return True
         with lock:
-            if _worker.suppressed():
+            if _threads.suppressed():
                 self._flow.ledger.suppressed += units
                 return False
             entry = self._flow.emit(lane, item, size, units, time.monotonic())
@@ -231,7 +231,7 @@ class Exporter:
 
     def _wait_for_room(self, lane: int, item: Any, size: int, units: int) -> bool:
         self._wake_packer()
-        limit = 0.0 if _worker.blocks_a_loop() else self._max_block
+        limit = 0.0 if _threads.blocks_a_loop() else self._max_block
         remaining = _context.current().remaining()
         if remaining is not None:
             limit = min(limit, remaining)
@@ -293,9 +293,9 @@ class Exporter:
         with self._lock:
             if name in self._threads or self._flow.closed:
                 return
-            _worker.end_with_process(self)
+            _threads.end_with_process(self)
             try:
-                self._threads[name] = _worker.start(f"hastack-{self.name}-{name}", work)
+                self._threads[name] = _threads.start(f"hastack-{self.name}-{name}", work)
             except RuntimeError as error:
                 # No more threads, or the interpreter ends: what waits is counted at the end.
                 self._say("thread", "no thread for exporter %s: %s", self.name, error)
@@ -531,11 +531,11 @@ class Exporter:
         if now - self._told.get(what, -inf) < 60.0:
             return
         self._told[what] = now
-        token = _worker._own.set(True)
+        token = _threads._own.set(True)
         try:
-            _worker.log.warning(message, *arguments)
+            _threads.log.warning(message, *arguments)
         finally:
-            _worker._own.reset(token)
+            _threads._own.reset(token)
 
     def _tell_drops(self) -> None:
         if time.monotonic() - self._told.get("drops", -inf) >= 60.0:

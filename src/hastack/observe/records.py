@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, final
 
 from ._sizes import size_of_record
-from ._worker import suppressed
+from ._threads import suppressed
 from .pipeline import Pipeline
 
 if TYPE_CHECKING:

@@ -1,0 +1,77 @@
+"""Client-side balancing for aiohttp: a client middleware that chooses an instance per request.
+
+The host in the URL names the service; other hosts pass through. The ``Host`` header stays that of
+the URL. With https, certificates are checked against the instance's address: aiohttp takes the
+server name from where it connects.
+
+Example:
+    >>> from hastack.contrib.aiohttp import balanced
+    >>> from hastack.discovery.balance import Balancer
+    >>> orders = Balancer("orders")  # .follow(registry)
+    >>> async def main():
+    ...     async with aiohttp.ClientSession(middlewares=[balanced(orders)]) as session:
+    ...         await session.get("http://orders/")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hastack._core._extras import require
+
+from ._balanced import by_host, host_and_port, status_verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._balanced import Balancers
+
+require("aiohttp", extra="aiohttp")
+
+__all__ = ("balanced",)
+
+
+def balanced(
+    balancers: Balancers,
+    *,
+    key: Callable[[Any], str | bytes | int | None] | None = None,
+) -> Callable[[Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]:
+    """A client middleware (aiohttp 3.12 or newer) that sends requests to instances.
+
+    A call is in flight until its connection is released. Errors and 5xx answers count against the
+    instance.
+
+    Args:
+        balancers: One balancer, whose service's name is the host, or several by host.
+        key: Key of an `aiohttp.ClientRequest`, for `ConsistentHash`.
+
+    Raises:
+        InvalidArgument: ``balancers`` is something else.
+        NoInstance: (from requests) The service has no instance.
+    """
+    known = by_host(balancers)
+
+    async def send(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        balancer = known.get(request.url.host)
+        if balancer is None:
+            return await handler(request)
+        asked = request.url
+        pick = balancer.pick(key=None if key is None else key(request))
+        try:
+            host, port = host_and_port(pick.address)
+            request.url = asked.with_host(host).with_port(port or asked.port)
+            response = await handler(request)
+        except BaseException as error:
+            pick.done(error)
+            raise
+        finally:
+            request.url = asked  # a middleware further out that sends again asks anew
+        verdict = status_verdict(response.status)
+        connection = response.connection
+        if connection is None:  # the whole answer is here
+            pick.done(verdict)
+        else:
+            connection.add_callback(lambda: pick.done(verdict))
+        return response
+
+    return send

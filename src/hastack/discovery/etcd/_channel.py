@@ -1,0 +1,104 @@
+"""Channels of grpc.aio to single endpoints. grpc comes in with the first connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from hastack._core._extras import require
+
+from . import _wire
+
+if TYPE_CHECKING:
+    from ._options import TLS
+
+# 10 s and 3 s find a dead peer in 13 s. etcd answers pings more often than one in 5 s
+# (--grpc-keepalive-min-time) with GOAWAY.
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", -1),  # a range may be larger than gRPC's 4 MB
+    ("grpc.max_send_message_length", -1),  # the server says what is too large for it
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # and so long may connecting take
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),  # every channel has a connection of its own
+    ("grpc.service_config_disable_resolution", 1),  # no TXT queries
+    ("grpc.enable_http_proxy", 0),  # a cluster's store is not behind the way to the internet
+)
+
+
+@final
+class Grpc:
+    """The parts of grpc that are used.
+
+    Raises:
+        MissingDependency: grpc is not installed.
+    """
+
+    def __init__(self) -> None:
+        grpc: Any = require("grpc", extra="etcd")
+        aio: Any = require("grpc.aio", extra="etcd")
+        self.Error: Any = aio.AioRpcError
+        self.EOF = aio.EOF
+        self.UsageError: Any = aio.UsageError
+        self.READY = grpc.ChannelConnectivity.READY
+        self.TRANSIENT_FAILURE = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        self.SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
+        self._grpc = grpc
+        self._aio = aio
+
+    def channel(self, address: str, tls: TLS | None) -> Any:
+        """A channel to ``address`` on the running loop; it connects when it is first used."""
+        if tls is None:
+            return self._aio.insecure_channel(address, options=_OPTIONS)
+        options = _OPTIONS
+        if tls.server_name is not None:
+            options = (*options, ("grpc.ssl_target_name_override", tls.server_name))
+        credentials = self._grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+        return self._aio.secure_channel(address, credentials, options=options)
+
+
+_grpc: Grpc | None = None
+
+
+def load() -> Grpc:
+    """grpc, imported when first asked for."""
+    global _grpc
+    if _grpc is None:
+        _grpc = Grpc()
+    return _grpc
+
+
+@final
+class Line:
+    """One channel to one endpoint, and its methods."""
+
+    __slots__ = ("address", "channel", "methods")
+
+    def __init__(self, address: str, channel: Any) -> None:
+        self.address = address
+        self.channel = channel
+        self.methods: dict[str, Any] = {}
+
+    def unary(self, method: str) -> Any:
+        """The callable for a method with one request and one answer, both as bytes."""
+        found = self.methods.get(method)
+        if found is None:
+            found = self.methods[method] = self.channel.unary_unary(method)
+        return found
+
+    def stream(self, method: str, *, both: bool) -> Any:
+        """The callable for a method that streams its answers, or with ``both`` requests as well."""
+        kind = self.channel.stream_stream if both else self.channel.unary_stream
+        return kind(
+            method,
+            request_serializer=_serialize,
+            response_deserializer=_wire.response(method).FromString,
+        )
+
+
+def _serialize(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data

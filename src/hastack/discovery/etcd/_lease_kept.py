@@ -1,0 +1,431 @@
+"""Keys that are there for as long as a block runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import random
+from typing import TYPE_CHECKING, Final, Self, final
+
+from hastack import context
+from hastack._core._errors import (
+    ClosedError,
+    HastackError,
+    InvalidArgument,
+    LeaseLost,
+    StoreError,
+    StoreUnavailable,
+)
+from hastack._core._portal import PORTAL
+from hastack.discovery._records import Compare, Get, Put, RangeResult, as_bytes
+
+from ._lease import ended
+from ._lease_events import (
+    KEY_CONTESTED,
+    KEY_DOWN,
+    KEY_RESTORED,
+    KeyContested,
+    KeyDown,
+    KeyRestored,
+)
+from ._lease_reconcile import RETRY_CAP, Grant, Reconcile, Rest, Wait, Write
+from ._lease_stream import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import TracebackType
+    from typing import Any
+
+    from hastack.discovery._records import Batch, Key, KeyValue
+
+    from ._lease import LeaseKeeper
+    from ._lease_reconcile import Action, Loss
+
+ATTEMPT: Final = 2.0
+"""Seconds for one try; a store that does not answer is asked again, elsewhere if possible."""
+LOOK_AGAIN: Final = 60.0
+"""Seconds after which the key is read although its watch says nothing: etcd has lost delete events
+before (etcd#19179)."""
+
+
+@final
+class Kept:
+    """A key that is there, on a lease of this process, with the value last asked for.
+
+    It is put back whenever it goes away: the store was away for longer than the TTL, the lease
+    was revoked, the key was deleted or overwritten, the data were wiped or restored from a backup.
+    ``async with`` on any event loop, plain ``with`` in threads; one block at a time. Leaving
+    revokes the lease, and so deletes the key if it is still ours. A forked child keeps nothing.
+
+    Two processes that keep one key take it from each other a few times at once and then ever more
+    slowly, each about twice a minute at most, and say so with
+    `hastack.discovery.KeyContested`.
+
+    Attributes:
+        key: The key.
+
+    Raises:
+        InvalidArgument: (from entering) It is entered already.
+        StoreUnavailable: (from entering) The store could not be reached within the client's
+            timeout.
+        StoreError: (from entering) The store refused.
+
+    Example:
+        >>> from hastack.discovery import etcd
+        >>> async def serve(client: etcd.Client) -> None:
+        ...     async with client.keep("/workers/7", "10.0.0.7:80", ttl=5.0) as kept:
+        ...         await work()
+        ...         await kept.set("10.0.0.7:81")
+    """
+
+    def __init__(self, keeper: LeaseKeeper, key: bytes, value: bytes, ttl: int) -> None:
+        self.key = key
+        self._value = value
+        self._ttl = ttl
+        self._keeper = keeper
+        self._entered = False
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._core = Reconcile(self._value)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsure = False
+        self._following = False
+        self._last_lease = 0
+        self._down_since: float | None = None
+        self._error: StoreError | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether the store was last known to hold it, on a lease that can be relied on."""
+        return self._core.present and not self._unsure and self._ours
+
+    @property
+    def lease(self) -> int:
+        """The lease that it hangs on now; 0 while there is none."""
+        return self._core.lease
+
+    async def set(self, value: Key, *, timeout: float | None = None) -> None:
+        """Change the value; return once the store has it, or a later one.
+
+        Args:
+            value: The value.
+            timeout: Seconds; the client's by default, and never longer than the current context.
+
+        Raises:
+            StoreUnavailable: The store could not be reached in time. The value stays asked for.
+            StoreError: The store refuses it. It stays asked for.
+            ClosedError: The block was left.
+        """
+        data = as_bytes("value", value)
+        self._check_entered()
+        await PORTAL.run(self._set(data, timeout))
+
+    def set_blocking(self, value: Key, *, timeout: float | None = None) -> None:
+        """Like `set`, from a thread without an event loop."""
+        data = as_bytes("value", value)
+        self._check_entered()
+        PORTAL.call(self._set, data, timeout)
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        try:
+            await PORTAL.run(self._enter())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+        if self._ours:
+            await PORTAL.run(self._left())
+
+    def __enter__(self) -> Self:
+        self._begin()
+        try:
+            PORTAL.call(self._enter)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+        if self._ours:
+            PORTAL.call(self._left, ctx=context.background())
+
+    def __repr__(self) -> str:
+        state = "present" if self.present else "absent" if self._entered else "not entered"
+        return f"<etcd.Kept {self.key!r}, {state}>"
+
+    # Entering and leaving
+
+    @property
+    def _ours(self) -> bool:
+        return self._keeper._pid == os.getpid()
+
+    def _check_entered(self) -> None:
+        if not self._entered or not self._ours:
+            raise ClosedError(f"kept key {self.key!r}")
+
+    def _begin(self) -> None:
+        if self._entered:
+            raise InvalidArgument("kept", self, "a kept key that is not entered already")
+        self._entered = True
+        if not self._ours:
+            self._keeper = self._keeper._client._lease_keeper()
+        self._set_up()
+
+    async def _enter(self) -> None:
+        keeper = self._keeper
+        self._stream = keeper._stream_of_loop()
+        assert keeper._gate is not None
+        self._gate = keeper._gate
+        self._changed = asyncio.Event()  # there is something to decide
+        self._settled = asyncio.Event()  # something was decided
+        keeper._held.add(self)
+        self._spawn(self._run(), "keeping")
+        await self._until_stored(self._core.version, None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        # Without the caller's variables: its deadline is not that of the key.
+        task = asyncio.get_running_loop().create_task(
+            work, name=f"etcd {what} {self.key!r}", context=contextvars.Context()
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _end(self) -> None:
+        """Begin to leave, from any thread."""
+        self._entered = False
+        if self._ours:
+            self._keeper._soon(self._let_go)
+
+    def _let_go(self) -> None:
+        keeper = self._keeper
+        if self not in keeper._held:
+            return
+        keeper._held.discard(self)
+        for task in self._tasks:
+            task.cancel()
+        lease, self._core.lease = self._core.lease, 0
+        self._core.forget()
+        self._settled.set()
+        self._last_lease = lease
+        if lease:
+            keeper._let_go(lease, self._ttl, told=True)
+
+    async def _left(self) -> None:
+        await asyncio.sleep(0)  # on this very loop, leaving has only been scheduled
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+        await self._keeper._left(self._last_lease)
+
+    def _closed(self) -> None:
+        """The client is being closed."""
+        if self._core.lease:
+            ended(self._core.lease, "closed")
+        self._let_go()
+
+    # The value
+
+    async def _set(self, value: bytes, timeout: float | None) -> None:
+        self._check_entered()
+        version = self._core.want(value)
+        self._value = value
+        self._error = None
+        self._changed.set()
+        await self._until_stored(version, timeout)
+
+    async def _until_stored(self, version: int, timeout: float | None) -> None:
+        limit = self._keeper._client._shared.options.timeout if timeout is None else timeout
+        ctx = context.current()
+        try:
+            async with asyncio.timeout(limit):
+                async with context.with_cancel(ctx):
+                    while self._core.stored < version:
+                        self._check_entered()
+                        if self._error is not None and not isinstance(
+                            self._error, StoreUnavailable
+                        ):
+                            raise self._error
+                        self._settled.clear()
+                        await self._settled.wait()
+        except TimeoutError as error:
+            ctx.check()
+            if isinstance(error, HastackError):
+                raise
+            raise self._error or StoreUnavailable(
+                f"{self.key!r} was not stored within {limit:g} s"
+            ) from None
+
+    # Keeping
+
+    async def _run(self) -> None:
+        core = self._core
+        while True:
+            self._changed.clear()
+            action = core.decide(clock())
+            if isinstance(action, Rest):
+                self._note_restored()
+                await self._changed.wait()
+            elif isinstance(action, Wait):
+                try:
+                    async with asyncio.timeout(action.until - clock()):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+            else:
+                await self._act(action)
+            self._settled.set()
+
+    async def _act(self, action: Action) -> None:
+        """Do what was decided, when it is this key's turn and if it still is the thing to do."""
+        async with self._gate:
+            if self._core.decide(clock()) != action:
+                return
+            try:
+                if isinstance(action, Grant):
+                    await self._grant()
+                elif isinstance(action, Write):
+                    await self._write(action)
+            except LeaseLost:
+                self._drop_lease()
+            except StoreUnavailable as error:
+                self._error = error
+                self._core.failed(clock(), random.random())
+                self._gate.failed(RETRY_CAP * random.random())
+            except StoreError as error:
+                self._error = error
+                self._core.failed(clock(), random.random(), refused=True)
+            else:
+                self._error = None
+                self._gate.succeeded()
+
+    async def _grant(self) -> None:
+        lease, ttl, sent = await self._keeper._grant(self._ttl, timeout=ATTEMPT)
+        self._core.granted(lease)
+        self._unsure = False
+        self._stream.add(lease, ttl, sent=sent, holder=self)
+
+    async def _write(self, write: Write) -> None:
+        client = self._keeper._client
+        answer = await client.txn(
+            [Compare(self.key, "mod_revision", "==", write.revision)],
+            [Put(self.key, write.value, write.lease)],
+            [Get(self.key)],
+            timeout=ATTEMPT,
+        )
+        if answer.succeeded:
+            self._core.wrote(write, answer.revision)
+        else:
+            found = answer.results[0]
+            assert isinstance(found, RangeResult)
+            kv = found.kvs[0] if found.kvs else None
+            self._note_loss(
+                self._core.missed(write, kv, answer.revision, clock(), random.random()), kv
+            )
+        if not self._following:
+            self._following = True
+            self._spawn(self._follow(), "watching")
+            self._spawn(self._verify(), "verifying")
+
+    # Noticing
+
+    async def _follow(self) -> None:
+        """Watch the key; one watch after another."""
+        client = self._keeper._client
+        while True:
+            try:
+                async with client.watch(self.key, start_revision=self._core.revision + 1) as watch:
+                    async for batch in watch:
+                        await self._hear(batch)
+            except Exception:  # noqa: S110  # whatever it was, the key is read and watched anew
+                pass
+            await asyncio.sleep(RETRY_CAP * (0.5 + 0.5 * random.random()))
+            await self._read()
+
+    async def _hear(self, batch: Batch) -> None:
+        if batch.reason == "restored":
+            self._core.forget()
+        for event in batch.events:
+            self._see(event.kv if event.kind == "put" else None, event.kv.mod_revision)
+        if batch.resync:
+            await self._read()  # of what was never handed over, it does not tell the deletion
+
+    async def _verify(self) -> None:
+        """Read the key now and then, whatever the watch says."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN * (0.75 + 0.5 * random.random()))
+            await self._read()
+
+    async def _read(self) -> None:
+        try:
+            found = await self._keeper._client.range(self.key, timeout=ATTEMPT)
+        except (StoreError, ClosedError):
+            return
+        self._see(found.kvs[0] if found.kvs else None, found.revision)
+
+    def _see(self, kv: KeyValue | None, revision: int) -> None:
+        self._note_loss(self._core.seen(kv, revision, clock(), random.random()), kv)
+        self._changed.set()
+
+    def _drop_lease(self) -> None:
+        lease = self._core.lease
+        self._stream.remove(lease)
+        if lease:
+            ended(lease, "gone")
+        self._note_loss(self._core.lost_lease(clock(), random.random()), None)
+        self._changed.set()
+
+    # Told by the keepalives
+
+    def _renewed(self, ttl: float) -> None:
+        self._unsure = False
+
+    def _lapsed(self) -> None:
+        # The lease may outlive this: a cluster that lost its leader gives its leases more time. So
+        # it is asked for until the store says that it is gone, and the key never goes away.
+        self._unsure = True
+
+    def _gone(self) -> None:
+        self._drop_lease()
+
+    # Telling
+
+    def _note_loss(self, loss: Loss | None, kv: KeyValue | None) -> None:
+        if loss is None:
+            return
+        now = clock()
+        if self._down_since is None:
+            self._down_since = now
+        if KEY_DOWN.subscribers:
+            KEY_DOWN.publish(KeyDown(key=self.key, loss=loss))
+        if self._core.contested and KEY_CONTESTED.subscribers:
+            action = self._core.decide(now)
+            KEY_CONTESTED.publish(
+                KeyContested(
+                    key=self.key,
+                    loss=loss,
+                    losses=self._core.losses,
+                    rival=0 if kv is None else kv.lease,
+                    pause=action.until - now if isinstance(action, Wait) else 0.0,
+                )
+            )
+
+    def _note_restored(self) -> None:
+        since, self._down_since = self._down_since, None
+        if since is not None and KEY_RESTORED.subscribers:
+            KEY_RESTORED.publish(KeyRestored(key=self.key, after=clock() - since))
