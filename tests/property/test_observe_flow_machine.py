@@ -44,7 +44,9 @@ def decoded(data):
 class Machine(RuleBasedStateMachine):
     """One exporter, its disk and its server. An item is its number; all items have one unit."""
 
-    @initialize(when_full=st.sampled_from(list(WhenFull)), old=st.integers(0, 3), foreign=st.booleans())
+    @initialize(
+        when_full=st.sampled_from(list(WhenFull)), old=st.integers(0, 3), foreign=st.booleans()
+    )
     def begin(self, when_full, old, foreign):
         self.when_full = when_full
         self.flow = Flow(rules_of(when_full))

@@ -103,7 +103,9 @@ def delay_of(seconds: int, nanos: int) -> bytes:
 
 
 def test_resource_exhausted_depends_on_what_it_says():
-    info = status_with(("type.googleapis.com/google.rpc.Help", b"x"), (RETRY_INFO, delay_of(3, 5 * 10**8)))
+    info = status_with(
+        ("type.googleapis.com/google.rpc.Help", b"x"), (RETRY_INFO, delay_of(3, 5 * 10**8))
+    )
     verdict = judge(Protocol.OTLP_GRPC, GrpcAnswer("RESOURCE_EXHAUSTED", "busy", info), units=1)
     assert (verdict.kind, verdict.after, verdict.healthy) == (RETRY, 3.5, True)
     alone = judge(Protocol.OTLP_GRPC, GrpcAnswer("RESOURCE_EXHAUSTED", "quota"), units=1)

@@ -58,7 +58,9 @@ def test_a_whole_segment_comes_back(records):
     assert [(r.units, data[r.body_at : r.body_at + r.size]) for r in seen.records] == records
     assert (seen.damaged, seen.torn) == (0, 0)
     for r in seen.records:
-        assert body_of(data[r.at : r.body_at + r.size], FAST) == data[r.body_at : r.body_at + r.size]
+        assert (
+            body_of(data[r.at : r.body_at + r.size], FAST) == data[r.body_at : r.body_at + r.size]
+        )
 
 
 @given(bodies, st.data())

@@ -56,7 +56,13 @@ def test_halves_hold_everything_in_order(shape):
 def test_metrics_weigh_their_data_points():
     message = ExportMetricsServiceRequest()
     scope = message.resource_metrics.add().scope_metrics.add()
-    for kind, points in (("gauge", 3), ("sum", 2), ("histogram", 1), ("exponential_histogram", 4), ("summary", 5)):
+    for kind, points in (
+        ("gauge", 3),
+        ("sum", 2),
+        ("histogram", 1),
+        ("exponential_histogram", 4),
+        ("summary", 5),
+    ):
         metric = scope.metrics.add(name=kind, unit="s")
         for _ in range(points):
             getattr(metric, kind).data_points.add(start_time_unix_nano=1)
@@ -79,5 +85,5 @@ def test_what_surrounds_the_leaves_stays_in_both():
 
 
 def test_what_is_no_message_is_not_cut():
-    assert halves(b"{\"streams\": []}", OTLP, 5) == []
+    assert halves(b'{"streams": []}', OTLP, 5) == []
     assert halves(b"", OTLP, 0) == []

@@ -87,7 +87,10 @@ def by_frames(compress: Callable[[memoryview], Any]) -> Callable[[bytes | memory
         for at in range(0, len(view), _PIECE):
             piece = view[at : at + _PIECE]
             # Ten bytes of stream identifier, four of chunk header, then the masked checksum.
-            masked = int.from_bytes(bytes(memoryview(compress(piece))[14:18]), "little") - _MASK & 0xFFFF_FFFF
+            masked = (
+                int.from_bytes(bytes(memoryview(compress(piece))[14:18]), "little") - _MASK
+                & 0xFFFF_FFFF
+            )
             own = (masked << 15 | masked >> 17) & 0xFFFF_FFFF
             result = append(result, own, len(piece)) if at else own
         return result

@@ -207,8 +207,7 @@ class Flow:
         items: list[Any] = []
         units = size = 0
         while lane.items and (
-            not items
-            or (units + lane.weights[0] <= rules.batch_units and size < rules.batch_bytes)
+            not items or (units + lane.weights[0] <= rules.batch_units and size < rules.batch_bytes)
         ):
             items.append(lane.items.popleft())
             units += lane.weights.popleft()

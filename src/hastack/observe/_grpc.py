@@ -22,6 +22,9 @@ METHODS = {
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
 }
 
+# How gRPC's versions word it when a name does not resolve.
+_UNRESOLVED = ("dns resolution failed", "errors resolving", "address lookup failed")
+
 RESPONSE_LIMIT = 4 * 1024 * 1024
 _left_behind: list[Any] = []  # closing the parent's channel in a forked child may block
 
@@ -64,7 +67,9 @@ class GrpcTransport:
         self._method = METHODS[signal]
         self._metadata = tuple((name.lower(), value) for name, value in headers.items())
         self._compression = (
-            self._grpc.Compression.Gzip if compression == "gzip" else self._grpc.Compression.NoCompression
+            self._grpc.Compression.Gzip
+            if compression == "gzip"
+            else self._grpc.Compression.NoCompression
         )
         self._files = (ca_file, cert_file, key_file)
         self._lock = threading.Lock()
@@ -95,12 +100,13 @@ class GrpcTransport:
         except grpc.FutureCancelledError:
             return NoAnswer("aborted")
         except grpc.RpcError as error:
-            if self._aborted:
-                return NoAnswer("aborted")
-            return _answer(error)
+            return self._failure(error)
         finally:
             with self._lock:
                 self._flying.discard(future)
+
+    def _failure(self, error: Any) -> Answer:
+        return NoAnswer("aborted") if self._aborted else _answer(error)
 
     def _stub(self) -> Any:
         if self._call is None:
@@ -136,6 +142,9 @@ class GrpcTransport:
             with suppress(Exception):
                 channel.close()
 
+    def close(self, lane: int) -> None:
+        """Nothing belongs to one lane."""
+
     def forget(self) -> None:
         """In a forked child: leave the parent's channel alone, and open an own one."""
         if self._channel is not None:
@@ -154,7 +163,8 @@ def _read(path: str) -> bytes:
 def _answer(error: Any) -> Answer:
     code = error.code().name
     details = error.details() or ""
-    if code == "UNAVAILABLE" and "DNS resolution failed" in details:
+    said = details.lower()
+    if code == "UNAVAILABLE" and any(words in said for words in _UNRESOLVED):
         return NoAnswer("dns", details)
     status = b""
     for key, value in error.trailing_metadata() or ():

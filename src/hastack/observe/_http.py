@@ -118,16 +118,12 @@ class HttpTransport:
         Name resolution is the exception: no thread can be called back from it. It has the
         system's own limits, and nobody waits for this thread.
         """
-        if self._aborted:
-            return NoAnswer("aborted")
         call = self._calls.setdefault(lane, _Call())
         if call.ended is not None:
             call = self._calls[lane] = _Call()
-        if self._aborted:  # abort() may have looked at the calls just before
+        if self._aborted:  # looked at last: abort() ends the calls that it finds after this is set
             return NoAnswer("aborted")
-        cancel = self._clock.call_at(
-            self._clock.monotonic() + timeout, lambda: call.end("timeout")
-        )
+        cancel = self._clock.call_at(self._clock.monotonic() + timeout, lambda: call.end("timeout"))
         try:
             answer = self._exchange(call, body, timeout)
         except Exception as error:
@@ -194,7 +190,8 @@ class HttpTransport:
 
     def _body(self, response: Any) -> tuple[bytes, bool]:
         """Up to the limit of the body's bytes, and whether that was all."""
-        pieces, left = [], self._max_response
+        pieces: list[bytes] = []
+        left = self._max_response
         while left > 0:
             piece = response.read(min(left, 65536), decode_content=False)
             if not piece:
@@ -222,6 +219,12 @@ class HttpTransport:
         for call in list(self._calls.values()):
             call.end("aborted")
 
+    def close(self, lane: int) -> None:
+        """Close the connection of a lane; called by its thread, which ends."""
+        call = self._calls.pop(lane, None)
+        if call is not None:
+            self._drop(call)
+
     def forget(self) -> None:
         """In a forked child: leave the parent's connections alone, and start anew."""
         # Closing the child's copies of the descriptors does not disturb the parent.
@@ -237,7 +240,7 @@ def _observed(base: type) -> type:
     known = _classes.get(base)
     if known is None:
 
-        class Observed(base):  # type: ignore[misc,valid-type]  # urllib3 came in at runtime
+        class Observed(base):  # type: ignore[misc]  # urllib3 came in at runtime
             hastack_call: _Call
             hastack_faults: Any
 

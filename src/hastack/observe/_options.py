@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, final
 import attrs
 
 from hastack._config._fields import Bytes, Seconds, setting
-from hastack._config._secret import Secret
+from hastack._config._secret import Secret  # noqa: TC001  # annotations are resolved at runtime
 from hastack._config._settings import BreakerConfig, section
 
 Signal: TypeAlias = Literal["traces", "metrics", "logs"]

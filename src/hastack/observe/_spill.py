@@ -16,7 +16,6 @@ import errno
 import os
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 import attrs
@@ -39,6 +38,7 @@ from ._segments import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 Fsync: TypeAlias = Literal["record", "segment", "never"]
 

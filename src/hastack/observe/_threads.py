@@ -91,14 +91,16 @@ class Ending(Protocol):
 EXIT_TIMEOUT = 5.0
 """Seconds for everything together at the end of the interpreter, unless `shutdown` was called."""
 
+# Those that feed others end before these: a last collection of metrics still goes out.
+_feeding: weakref.WeakSet[Ending] = weakref.WeakSet()
 _live: weakref.WeakSet[Ending] = weakref.WeakSet()
 _hooked_in = 0
 
 
-def end_with_process(member: Ending) -> None:
+def end_with_process(member: Ending, *, first: bool = False) -> None:
     """Shut ``member`` down at the latest when the interpreter ends."""
     global _hooked_in
-    _live.add(member)
+    (_feeding if first else _live).add(member)
     if _hooked_in == os.getpid():
         return
     if not _hooked_in:
@@ -114,5 +116,5 @@ def end_with_process(member: Ending) -> None:
 
 def _at_exit() -> None:
     until = time.monotonic() + EXIT_TIMEOUT
-    for member in list(_live):
+    for member in (*_feeding, *_live):
         member._end_with_process(until)

@@ -22,6 +22,10 @@ class Transport(Protocol):
         """End all requests under way, from another thread, and refuse further ones."""
         ...
 
+    def close(self, lane: int) -> None:
+        """Let go of what a lane holds; called by its thread, which ends."""
+        ...
+
     def forget(self) -> None:
         """In a forked child: leave the parent's connections alone, and start anew."""
         ...

@@ -9,7 +9,7 @@ Example:
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from hastack._core._extras import require
 from hastack._core._fork import renew_in_child
@@ -20,19 +20,22 @@ from ._sizes import size_of_points
 from .pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk.metrics.export import MetricExporter as _MetricExporter
     from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
     from opentelemetry.sdk.metrics.export import MetricReader as _MetricReader
 
     from hastack._core._validate import Seconds
 
+    from .instruments import Metrics
     from .pipeline import Exporter
 else:
     # The SDK asks an exporter for its methods, not for its class. A reader has to be of the SDK's
     # class: that joins as the first one is made.
     _MetricExporter = _MetricReader = object
 
-__all__ = ("MetricExporter", "MetricReader")
+__all__ = ("Collector", "MetricExporter", "MetricReader")
 
 _reader_class: type[Any] | None = None
 
@@ -43,6 +46,48 @@ def _real_class() -> type[Any]:
         base = require("opentelemetry.sdk.metrics.export", extra="otel").MetricReader
         _reader_class = type("MetricReader", (MetricReader, base), {"__module__": __name__})
     return _reader_class
+
+
+@final
+class _Ticker:
+    """Calls something periodically, on a daemon thread that starts anew in a forked child.
+
+    It is not one of the exporters' own threads: what observable instruments do there is the
+    application's, and is exported.
+    """
+
+    def __init__(self, every: float, call: Callable[[], None]) -> None:
+        self._every = every
+        self._call = call
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        renew_in_child(self)
+
+    def start(self) -> None:
+        if self._thread is None and not self._stopped.is_set():
+            self._thread = threading.Thread(
+                target=self._run, args=(self._stopped,), name="hastack-metrics", daemon=True
+            )
+            self._thread.start()
+
+    def stop(self) -> bool:
+        """End it; whether it was not at its end already."""
+        first = not self._stopped.is_set()
+        self._stopped.set()
+        return first
+
+    def _run(self, stopped: threading.Event) -> None:
+        while not stopped.wait(self._every):
+            self._call()
+
+    def _after_fork(self) -> None:
+        ended, ran = self._stopped.is_set(), self._thread is not None
+        self._stopped = threading.Event()
+        self._thread = None
+        if ended:
+            self._stopped.set()
+        elif ran:
+            self.start()
 
 
 class MetricReader(_MetricReader):
@@ -66,7 +111,7 @@ class MetricReader(_MetricReader):
 
     if not TYPE_CHECKING:
 
-        def __new__(cls, *args: Any, **kwargs: Any) -> MetricReader:
+        def __new__(cls, *_: Any, **__: Any) -> Self:
             """Make one that is a reader of the SDK as well."""
             return object.__new__(_real_class() if cls is MetricReader else cls)
 
@@ -79,42 +124,16 @@ class MetricReader(_MetricReader):
         timeout: float = 5.0,
     ) -> None:
         self._every = seconds("every", every)
-        super().__init__(
-            preferred_temporality=temporality, preferred_aggregation=aggregation
-        )
+        super().__init__(preferred_temporality=temporality, preferred_aggregation=aggregation)
         self._pipeline = Pipeline(exporters)
         self._exporters = exporters
         self._timeout = timeout
-        self._stopped = threading.Event()
-        self._ticker: threading.Thread | None = None
-        renew_in_child(self)
+        self._ticker = _Ticker(self._every, self._collect_once)
 
     def _set_meter_provider(self, meter_provider: Any) -> None:
         super()._set_meter_provider(meter_provider)
-        self._start()
-
-    def _start(self) -> None:
-        if self._exporters and self._ticker is None and not self._stopped.is_set():
-            # Not one of the exporter's own threads: what observable instruments do is the
-            # application's, and is exported.
-            self._ticker = threading.Thread(
-                target=self._tick, name="hastack-metrics", daemon=True
-            )
+        if self._exporters:
             self._ticker.start()
-
-    def _after_fork(self) -> None:
-        ended = self._stopped.is_set()
-        self._stopped = threading.Event()
-        if ended:
-            self._stopped.set()
-        if self._ticker is not None:
-            self._ticker = None
-            self._start()
-
-    def _tick(self) -> None:
-        stopped = self._stopped
-        while not stopped.wait(self._every):
-            self._collect_once()
 
     def _collect_once(self) -> None:
         try:
@@ -134,13 +153,69 @@ class MetricReader(_MetricReader):
 
     def shutdown(self, timeout_millis: float | None = None, **_: Any) -> None:
         """Collect for the last time and end the exporters."""
-        if self._stopped.is_set():
+        if not self._ticker.stop():
             return
-        self._stopped.set()
         if self._exporters:
             self._collect_once()
         timeout = self._timeout if timeout_millis is None else timeout_millis / 1e3
         self._pipeline.shutdown(max(0.0, min(timeout, self._timeout)))
+
+
+@final
+class Collector:
+    """Collects `hastack.observe.instruments` periodically and puts them into exporters' queues.
+
+    Args:
+        metrics: What is collected.
+        *exporters: Where it goes.
+        every: Seconds between two collections.
+        resource: Whose numbers they are; by default what the environment says.
+
+    Raises:
+        InvalidArgument: ``every`` is not above zero.
+
+    Example:
+        >>> from hastack.observe import instruments, metrics
+        >>> collector = metrics.Collector(instruments.Metrics())
+        >>> collector.collect()
+        True
+        >>> collector.close()
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *exporters: Exporter,
+        every: Seconds = 60.0,
+        resource: Any = None,
+    ) -> None:
+        self._metrics = metrics
+        self._exporters = exporters
+        self._resource = resource
+        self._ticker = _Ticker(seconds("every", every), self._collect_once)
+        if exporters:
+            self._ticker.start()
+
+    def _collect_once(self) -> None:
+        try:
+            self.collect()
+        except Exception as error:  # the directory of several workers cannot be read
+            _threads.log.warning("metrics were not collected: %r", error)
+
+    def collect(self) -> bool:
+        """Collect now; whether every exporter took it.
+
+        Raises:
+            OSError: The directory that several processes share cannot be read.
+        """
+        if not self._exporters:
+            return True
+        return emit(self._exporters, self._metrics.collect(self._resource))
+
+    def close(self) -> None:
+        """Collect for the last time, and no more."""
+        if self._ticker.stop() and self._exporters:
+            self._collect_once()
 
 
 @final

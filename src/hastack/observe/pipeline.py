@@ -33,7 +33,7 @@ from ._report import Report
 from ._retry_rules import Kind, Protocol, judge
 from ._shards import Body, shard_of
 from ._spill import SpillError, SpillFiles
-from ._split import halves, one
+from ._split import halves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -129,6 +129,9 @@ class Exporter:
         self._spill_drops_oldest = spill.when_full == "drop-oldest"
         self._new_state()
         renew_in_child(self)
+        # Now rather than with the first item: what ends after us at exit is what was made later,
+        # such as a provider of the SDK that hands in its last items then.
+        _threads.end_with_process(self)
 
     def _spill_files(self, spill: SpillConfig) -> SpillFiles:
         if spill.directory is None:
@@ -331,9 +334,7 @@ class Exporter:
         try:
             while start < units:
                 buffer.clear()
-                done = self._encoder.encode(
-                    items, buffer, max_bytes=self._max_body, start=start
-                )
+                done = self._encoder.encode(items, buffer, max_bytes=self._max_body, start=start)
                 if done.size:
                     bodies.append((done.units, compress(self._compression, buffer)))
                 dropped += (("too_large", done.oversized), ("unsupported", done.unsupported))
@@ -447,7 +448,7 @@ class Exporter:
         while True:
             with self._lock:
                 if self._flow.closed:
-                    return
+                    break
                 now = time.monotonic()
                 step = self._flow.launch(index, now)
             if isinstance(step, Launch):
@@ -456,6 +457,7 @@ class Exporter:
                 doze.sleep(step - now)
             if self._late:
                 self._take_late()
+        self._transport.close(index)
 
     def _send(self, index: int, launch: Launch) -> None:
         body, ticket = launch.body, launch.ticket
@@ -605,9 +607,11 @@ class Exporter:
         self._make_way()
         self._look_around()
         self._wake_all()
-        packer = self._threads.get("pack")
-        if packer is not None and self._spill is not None:
-            packer.join(max(0.0, until - time.monotonic()))
+        for name, thread in list(self._threads.items()):
+            # A sender may be in a look-up of a name, which nothing ends: nobody waits for that.
+            patience = inf if name == "pack" and self._spill is not None else 0.2
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, min(until - time.monotonic(), patience)))
 
     def _end_with_process(self, until: float) -> None:
         if not self._flow.closed:
@@ -650,8 +654,7 @@ def _shut_down(exporters: Sequence[Exporter], timeout: float) -> Report:
         each._finish(until)
     accounts = {each.name: each.account() for each in exporters}
     complete = all(
-        account.lost == before[name] and not account.pending
-        for name, account in accounts.items()
+        account.lost == before[name] and not account.pending for name, account in accounts.items()
     )
     return Report(complete=complete, took=time.monotonic() - began, accounts=accounts)
 

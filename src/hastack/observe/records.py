@@ -14,6 +14,8 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, final
 
+from hastack._core._extras import require
+
 from ._sizes import size_of_record
 from ._threads import suppressed
 from .pipeline import Pipeline
@@ -95,10 +97,10 @@ class LogRecordExporter(_LogRecordExporter):
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Queue the records; a failure means that at least one was dropped right away."""
-        from hastack._core._extras import require
-
         module: Any = require("opentelemetry.sdk._logs.export", extra="otel")
-        admitted = all([_emit(self._exporters, item) for item in batch])
+        admitted = True
+        for item in batch:
+            admitted = _emit(self._exporters, item) and admitted
         results = module.LogRecordExportResult
         result: LogRecordExportResult = results.SUCCESS if admitted else results.FAILURE
         return result
@@ -167,19 +169,16 @@ class LogHandler(logging.Handler):
             logger = self._provider.get_logger(record.name)
             if len(self._loggers) < 1000:
                 self._loggers[record.name] = logger
-        attributes = {
-            key: value for key, value in vars(record).items() if key not in _STANDARD
-        }
+        attributes = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         attributes["code.file.path"] = record.pathname
         attributes["code.function.name"] = record.funcName
         attributes["code.line.number"] = record.lineno
         exception = record.exc_info[1] if record.exc_info else None
-        from opentelemetry._logs import LogRecord, SeverityNumber
-
+        api = require("opentelemetry._logs", extra="otel")
         logger.emit(
-            LogRecord(
+            api.LogRecord(
                 timestamp=int(record.created * 1e9),
-                severity_number=SeverityNumber(severity_number(record.levelno)),
+                severity_number=api.SeverityNumber(severity_number(record.levelno)),
                 severity_text=record.levelname,
                 body=self.format(record) if self.formatter else record.getMessage(),
                 attributes=attributes,

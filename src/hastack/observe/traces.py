@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from hastack._core._extras import require
+
 from ._sizes import size_of_span
 from .pipeline import Pipeline
 
@@ -91,8 +93,6 @@ class SpanExporter(_SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Queue the spans; a failure means that at least one was dropped right away."""
-        from hastack._core._extras import require
-
         results: Any = require("opentelemetry.sdk.trace.export", extra="otel").SpanExportResult
         admitted = True
         for span in spans:
