@@ -42,9 +42,7 @@ def exporter(kind, server):
 
 
 def tracer_of(exporter, service="shop"):
-    provider = TracerProvider(
-        resource=Resource({"service.name": service}), shutdown_on_exit=False
-    )
+    provider = TracerProvider(resource=Resource({"service.name": service}), shutdown_on_exit=False)
     provider.add_span_processor(SpanProcessor(exporter))
     return provider.get_tracer("test")
 
@@ -71,14 +69,10 @@ def test_spans_arrive_once_and_in_order(server, exporter):
     assert exporter.shutdown(5.0)
 
 
+NOT_NOW = ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
 TROUBLE = {
     "otlp-http": [503, 429, 502, 504, "cut request", "garbage"],
-    "otlp-grpc": [
-        ("code", getattr(grpc.StatusCode, name), "not now")
-        for name in (
-            "CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS",
-        )  # fmt: skip
-    ],
+    "otlp-grpc": [("code", getattr(grpc.StatusCode, name), "not now") for name in NOT_NOW],
 }
 
 
@@ -99,7 +93,10 @@ def test_each_kind_of_trouble(kind, server, exporter, n):
     assert names(server) == numbered(5)
 
 
-REFUSED = {"otlp-http": (400, "http_400"), "otlp-grpc": (("code", grpc.StatusCode.INTERNAL, "no"), "grpc_internal")}  # fmt: skip
+REFUSED = {
+    "otlp-http": (400, "http_400"),
+    "otlp-grpc": (("code", grpc.StatusCode.INTERNAL, "no"), "grpc_internal"),
+}
 
 
 def test_what_must_not_be_sent_again_is_counted(kind, server, exporter):
@@ -167,7 +164,9 @@ def test_one_span_that_is_too_long_is_counted(kind, server, exporter):
 
 def test_services_do_not_wait_for_each_other(server, exporter):
     """One lane each; the script's trouble hits whoever comes first, and order holds for both."""
-    server.script.extend(["ok", *TROUBLE["otlp-http"][:1]] if isinstance(server, HttpServer) else [])
+    server.script.extend(
+        ["ok", *TROUBLE["otlp-http"][:1]] if isinstance(server, HttpServer) else []
+    )
     first, second = tracer_of(exporter, "orders"), tracer_of(exporter, "payments")
     for n in range(100):
         first.start_span(f"s{n}").end()

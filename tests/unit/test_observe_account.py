@@ -53,6 +53,7 @@ def test_a_report_says_it_in_words():
     report = Report(complete=True, took=0.5, accounts={"a": Account(emitted=1, sent=1)})
     assert str(report) == "complete after 0.50 s\n  a: 1 emitted, 1 sent"
     assert report.account.sent == 1
+    assert report
 
 
 def test_one_item_always_fits_into_an_empty_queue():
@@ -75,13 +76,14 @@ def test_the_shard_of_a_service_never_changes():
     assert [shard_of(name, 4) for name in ("", "orders", "payments", "ä")] == [
         zlib.crc32(name.encode()) % 4 for name in ("", "orders", "payments", "ä")
     ]
-    assert shard_of("orders", 4) == 3
+    assert shard_of("orders", 4) == 2
     assert shard_of("\ud800", 1) == 0
 
 
 def test_the_fullest_lane_gives():
     lanes = [Lane(0), Lane(1)]
     assert fullest(lanes) is None
+    assert lanes[0].idle()
     lanes[1].body_bytes = 5
     assert fullest(lanes) is lanes[1]
 

@@ -23,26 +23,26 @@ from hastack.observe._answers import (
     status_message,
     varint,
 )
-from hastack.observe._retry_rules import Kind, Protocol, judge, retry_after
+from hastack.observe._retry_rules import Kind, RetryRules, judge, retry_after
 
 DELIVERED, RETRY, SPLIT, DROP = Kind.DELIVERED, Kind.RETRY, Kind.SPLIT, Kind.DROP
 
 # OTLP specification 1.x, "OTLP/HTTP Response"; remote write 2.0, "Retries & Backoff".
 HTTP = {
-    Protocol.OTLP_HTTP: {
+    RetryRules.OTLP_HTTP: {
         **dict.fromkeys((200, 202, 204), DELIVERED),
         **dict.fromkeys((429, 502, 503, 504), RETRY),
         **dict.fromkeys((301, 400, 401, 403, 404, 408, 415, 422, 500, 501, 505), DROP),
         413: SPLIT,
     },
-    Protocol.REMOTE_WRITE: {
+    RetryRules.REMOTE_WRITE: {
         **dict.fromkeys((200, 204), DELIVERED),
         **dict.fromkeys((429, 500, 501, 502, 503, 504, 599), RETRY),
         **dict.fromkeys((301, 400, 401, 404, 408, 422), DROP),
         413: SPLIT,
         415: Kind.FALL_BACK,
     },
-    Protocol.LOKI: {
+    RetryRules.LOKI: {
         204: DELIVERED,
         **dict.fromkeys((429, 500, 502, 503, 504), RETRY),
         **dict.fromkeys((400, 401, 404, 408, 415, 422), DROP),
@@ -76,7 +76,7 @@ GRPC_REFUSED = {
 
 @pytest.mark.parametrize("code", sorted(GRPC_RETRIED | GRPC_REFUSED))
 def test_grpc(code):
-    verdict = judge(Protocol.OTLP_GRPC, GrpcAnswer(code, "because"), units=5)
+    verdict = judge(RetryRules.OTLP_GRPC, GrpcAnswer(code, "because"), units=5)
     assert verdict.kind is (RETRY if code in GRPC_RETRIED else DROP)
     assert verdict.note == f"{code}: because"
     if code in GRPC_REFUSED:
@@ -106,12 +106,12 @@ def test_resource_exhausted_depends_on_what_it_says():
     info = status_with(
         ("type.googleapis.com/google.rpc.Help", b"x"), (RETRY_INFO, delay_of(3, 5 * 10**8))
     )
-    verdict = judge(Protocol.OTLP_GRPC, GrpcAnswer("RESOURCE_EXHAUSTED", "busy", info), units=1)
+    verdict = judge(RetryRules.OTLP_GRPC, GrpcAnswer("RESOURCE_EXHAUSTED", "busy", info), units=1)
     assert (verdict.kind, verdict.after, verdict.healthy) == (RETRY, 3.5, True)
-    alone = judge(Protocol.OTLP_GRPC, GrpcAnswer("RESOURCE_EXHAUSTED", "quota"), units=1)
+    alone = judge(RetryRules.OTLP_GRPC, GrpcAnswer("RESOURCE_EXHAUSTED", "quota"), units=1)
     assert (alone.kind, alone.reason) == (DROP, "grpc_resource_exhausted")
     words = "CLIENT: Sent message larger than max (5000000 vs. 4194304)"
-    long = judge(Protocol.OTLP_GRPC, GrpcAnswer("RESOURCE_EXHAUSTED", words), units=1)
+    long = judge(RetryRules.OTLP_GRPC, GrpcAnswer("RESOURCE_EXHAUSTED", words), units=1)
     assert long.kind is SPLIT
 
 
@@ -133,7 +133,7 @@ def test_retry_info_in_its_forms():
 
 def test_an_unavailable_server_that_says_when():
     verdict = judge(
-        Protocol.OTLP_GRPC,
+        RetryRules.OTLP_GRPC,
         GrpcAnswer("UNAVAILABLE", status=status_with((RETRY_INFO, delay_of(7, 0)))),
         units=1,
     )
@@ -143,7 +143,7 @@ def test_an_unavailable_server_that_says_when():
 
 
 @pytest.mark.parametrize("kind", ["dns", "connect", "tls", "timeout", "cut", "unreadable"])
-@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("protocol", list(RetryRules))
 def test_no_answer_is_always_tried_again(protocol, kind):
     verdict = judge(protocol, NoAnswer(kind, "x"), units=1)
     assert (verdict.kind, verdict.healthy, verdict.note) == (RETRY, False, f"{kind}: x")
@@ -161,13 +161,13 @@ def test_no_answer_is_always_tried_again(protocol, kind):
 def test_partial_success_is_counted(response, field):
     body = response(partial_success={field: 3, "error_message": "too old ä"}).SerializeToString()
     assert partial_success(body) == (3, "too old ä")
-    http = judge(Protocol.OTLP_HTTP, HttpAnswer(200, {}, body), units=5)
-    grpc = judge(Protocol.OTLP_GRPC, GrpcAnswer("OK", body=body), units=2)
+    http = judge(RetryRules.OTLP_HTTP, HttpAnswer(200, {}, body), units=5)
+    grpc = judge(RetryRules.OTLP_GRPC, GrpcAnswer("OK", body=body), units=2)
     assert (http.kind, http.rejected, http.note) == (DELIVERED, 3, "too old ä")
     assert (grpc.kind, grpc.rejected) == (DELIVERED, 2)  # never more than there were
     negative = response(partial_success={field: -3}).SerializeToString()
     assert partial_success(negative) == (0, "")
-    assert judge(Protocol.LOKI, HttpAnswer(204, {}, body), units=5).rejected == 0
+    assert judge(RetryRules.LOKI, HttpAnswer(204, {}, body), units=5).rejected == 0
 
 
 def test_a_success_whose_body_is_none_is_a_success():
@@ -182,11 +182,11 @@ def test_a_success_whose_body_is_none_is_a_success():
 def test_the_message_of_a_failure():
     body = status_with()
     answer = HttpAnswer(400, {"content-type": "application/x-protobuf"}, body)
-    assert judge(Protocol.OTLP_HTTP, answer, units=1).note == "HTTP 400: busy"
+    assert judge(RetryRules.OTLP_HTTP, answer, units=1).note == "HTTP 400: busy"
     assert status_message(b"\xff") == ""
     assert status_message(b"\x08\x01") == ""
     plain = HttpAnswer(400, {}, b"")
-    assert judge(Protocol.OTLP_HTTP, plain, units=1).note == "HTTP 400"
+    assert judge(RetryRules.OTLP_HTTP, plain, units=1).note == "HTTP 400"
 
 
 def test_retry_after_in_both_forms():
@@ -201,10 +201,10 @@ def test_retry_after_in_both_forms():
     assert retry_after(HttpAnswer(503, headers)) == 30.0
     headers["date"] = "yesterday"
     assert retry_after(HttpAnswer(503, headers)) == 0.0  # against the clock here: long ago
-    verdict = judge(Protocol.LOKI, HttpAnswer(429, {"retry-after": "9"}), units=1)
+    verdict = judge(RetryRules.LOKI, HttpAnswer(429, {"retry-after": "9"}), units=1)
     assert (verdict.kind, verdict.after, verdict.healthy) == (RETRY, 9.0, True)
-    assert not judge(Protocol.LOKI, HttpAnswer(503, {}), units=1).healthy
-    assert not judge(Protocol.OTLP_HTTP, HttpAnswer(500, {}), units=1).healthy
+    assert not judge(RetryRules.LOKI, HttpAnswer(503, {}), units=1).healthy
+    assert not judge(RetryRules.OTLP_HTTP, HttpAnswer(500, {}), units=1).healthy
 
 
 @given(st.binary(max_size=40))

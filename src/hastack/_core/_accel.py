@@ -107,6 +107,7 @@ PURE_MODULES = (
     "hastack.observe._flow",
     "hastack.observe._mapped_format",
     "hastack.observe._metrics_walk",
+    "hastack.observe._options",
     "hastack.observe._otlp_attributes",
     "hastack.observe._otlp_batch",
     "hastack.observe._otlp_lenient",

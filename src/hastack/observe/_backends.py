@@ -13,7 +13,7 @@ from ._options import SIGNALS, QueueConfig, SpillConfig
 from ._otlp_logs import OtlpLogs
 from ._otlp_metrics import OtlpMetrics
 from ._otlp_traces import OtlpTraces
-from ._retry_rules import Protocol
+from ._retry_rules import RetryRules
 from ._split import OTLP, data_points, one
 from .pipeline import Exporter
 
@@ -87,17 +87,17 @@ def exporter_of(
     if backend.kind == "otlp-grpc":
         # grpc compresses by itself; what is queued is the message.
         transport = grpc_transport(backend, signal, compression or "identity")
-        protocol, wire = Protocol.OTLP_GRPC, "identity"
+        rules, wire = RetryRules.OTLP_GRPC, "identity"
     else:
         url = backend.endpoint.rstrip("/") + f"/v1/{signal}"
         transport = http_transport(backend, url, encoder, wire)
-        protocol = Protocol.OTLP_HTTP
+        rules = RetryRules.OTLP_HTTP
     return Exporter(
         f"{name}-{signal}",
         signal=signal,
         encoder=encoder,
         transport=transport,
-        protocol=protocol,
+        rules=rules,
         compression=wire,
         split=(OTLP, data_points if signal == "metrics" else one),
         queue=queue,

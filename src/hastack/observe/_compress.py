@@ -28,7 +28,9 @@ def _unpacked(name: str, data: bytes) -> Any:
     if name in {"gzip", "deflate"}:
         return zlib.decompress(data, 47)  # either header
     cramjam = _cramjam()
-    return cramjam.snappy.decompress_raw(data) if name == "snappy" else cramjam.zstd.decompress(data)
+    return (
+        cramjam.snappy.decompress_raw(data) if name == "snappy" else cramjam.zstd.decompress(data)
+    )
 
 
 _MODULES = {"gzip": "gzip", "deflate": "zlib", "zstd": "zstd"}

@@ -182,7 +182,7 @@ def _traces(installed: Installed, resource: Any, set_global: bool) -> None:
         return
     sdk = require("opentelemetry.sdk.trace", extra="otel")
     api = require("opentelemetry.trace", extra="otel")
-    provider = api.get_tracer_provider() if set_global else None
+    provider: Any = api.get_tracer_provider() if set_global else None
     if not isinstance(provider, sdk.TracerProvider):
         provider = sdk.TracerProvider(resource=resource, shutdown_on_exit=False)
         if set_global:
@@ -216,7 +216,7 @@ def _logs(installed: Installed, settings: ObserveConfig, resource: Any, set_glob
         return
     sdk = require("opentelemetry.sdk._logs", extra="otel")
     api = require("opentelemetry._logs", extra="otel")
-    provider = api.get_logger_provider() if set_global else None
+    provider: Any = api.get_logger_provider() if set_global else None
     if not isinstance(provider, sdk.LoggerProvider):
         provider = sdk.LoggerProvider(resource=resource, shutdown_on_exit=False)
         if set_global:

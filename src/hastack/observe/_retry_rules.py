@@ -75,7 +75,7 @@ class Verdict:
     note: str = ""
 
 
-class Protocol(enum.Enum):
+class RetryRules(enum.Enum):
     """Whose rules apply."""
 
     OTLP_HTTP = "otlp-http"
@@ -92,7 +92,7 @@ _RETRIED_GRPC = frozenset(
 _TOO_LONG = ("larger than max", "too large", "message size", "exceeds maximum", "exceeds the limit")
 
 
-def judge(protocol: Protocol, answer: Answer, *, units: int) -> Verdict:
+def judge(protocol: RetryRules, answer: Answer, *, units: int) -> Verdict:
     """What ``answer`` means for a request with ``units`` units."""
     if isinstance(answer, NoAnswer):
         return Verdict(
@@ -105,16 +105,16 @@ def judge(protocol: Protocol, answer: Answer, *, units: int) -> Verdict:
     return _http(protocol, answer, units)
 
 
-def _http(protocol: Protocol, answer: HttpAnswer, units: int) -> Verdict:
+def _http(protocol: RetryRules, answer: HttpAnswer, units: int) -> Verdict:
     status = answer.status
     if 200 <= status < 300:
         return _taken(protocol, answer, units)
     note = _said(protocol, answer)
     if status == 413:
         return Verdict(kind=Kind.SPLIT, reason="too_large", note=note)
-    if status == 415 and protocol is Protocol.REMOTE_WRITE:
+    if status == 415 and protocol is RetryRules.REMOTE_WRITE:
         return Verdict(kind=Kind.FALL_BACK, reason="http_415", note=note)
-    if protocol is Protocol.OTLP_HTTP:
+    if protocol is RetryRules.OTLP_HTTP:
         again = status in _RETRIED_HTTP
     else:
         again = status == 429 or status >= 500
@@ -127,8 +127,8 @@ def _http(protocol: Protocol, answer: HttpAnswer, units: int) -> Verdict:
     return Verdict(kind=Kind.DROP, reason=f"http_{status}", healthy=status < 500, note=note)
 
 
-def _taken(protocol: Protocol, answer: HttpAnswer, units: int) -> Verdict:
-    if protocol is Protocol.OTLP_HTTP:
+def _taken(protocol: RetryRules, answer: HttpAnswer, units: int) -> Verdict:
+    if protocol is RetryRules.OTLP_HTTP:
         rejected, message = partial_success(answer.body)
         return Verdict(kind=Kind.DELIVERED, rejected=min(rejected, units), note=message)
     return Verdict(kind=Kind.DELIVERED)
@@ -153,9 +153,9 @@ def _grpc(answer: GrpcAnswer, units: int) -> Verdict:
     return Verdict(kind=Kind.DROP, reason=f"grpc_{code.lower()}", note=note)
 
 
-def _said(protocol: Protocol, answer: HttpAnswer) -> str:
+def _said(protocol: RetryRules, answer: HttpAnswer) -> str:
     text = ""
-    if protocol is Protocol.OTLP_HTTP and "protobuf" in answer.headers.get("content-type", ""):
+    if protocol is RetryRules.OTLP_HTTP and "protobuf" in answer.headers.get("content-type", ""):
         text = status_message(answer.body)
     else:
         text = answer.body[:300].decode("utf-8", "replace").strip()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
@@ -110,7 +111,7 @@ class Found:
 
 @final
 class SpillFiles:
-    """The spill of one exporter in one process. The caller holds a lock around each method.
+    """The spill of one exporter in one process; any thread may use it.
 
     Args:
         root: Directory for all exporters; made when it is missing.
@@ -133,6 +134,7 @@ class SpillFiles:
         segment_bytes: int = SEGMENT_BYTES,
         fsync: Fsync = "segment",
     ) -> None:
+        self._lock = threading.RLock()
         self._home = root / name
         self._shards = shards
         self._about = dict(about)
@@ -156,15 +158,16 @@ class SpillFiles:
         Raises:
             SpillError: The directory cannot be used.
         """
-        found: list[Found] = []
-        try:
-            self._home.mkdir(parents=True, exist_ok=True)
-            for path in sorted(p for p in self._home.iterdir() if p.is_dir()):
-                if path not in self._locks and self._lock(path):
-                    found += self._load(path)
-        except OSError as error:
-            raise _failure(error) from error
-        return found
+        with self._lock:
+            found: list[Found] = []
+            try:
+                self._home.mkdir(parents=True, exist_ok=True)
+                for path in sorted(p for p in self._home.iterdir() if p.is_dir()):
+                    if path not in self._locks and self._hold(path):
+                        found += self._load(path)
+            except OSError as error:
+                raise _failure(error) from error
+            return found
 
     def _load(self, path: Path) -> Iterator[Found]:
         for segment, header, places in load(path, self):
@@ -176,7 +179,7 @@ class SpillFiles:
             yield Found(header, tuple(places))
         self._tidy(path)
 
-    def _lock(self, path: Path) -> bool:
+    def _hold(self, path: Path) -> bool:
         fd = lock_directory(path)
         if fd is None:
             return False
@@ -191,7 +194,7 @@ class SpillFiles:
             number = 1 + max((int(n) for n in taken if n.isdecimal()), default=0)
             own = self._home / f"{number:08d}-{os.getpid()}"
             own.mkdir()
-            if not self._lock(own):  # pragma: no cover - somebody took it for left behind
+            if not self._hold(own):  # pragma: no cover - somebody took it for left behind
                 raise OSError(errno.EAGAIN, "the new directory is locked")
             self._own = own
         return self._own
@@ -205,22 +208,23 @@ class SpillFiles:
             SpillError: There is no room, or the directory cannot be written to. Nothing is left
                 of the record then.
         """
-        record = pack_record(units, body, checksum())
-        if self.bytes + len(record) > self._max_bytes:
-            raise SpillError("spill_full", f"{self._max_bytes} bytes are used")
-        try:
-            segment = self._segment(lane, before=before)
-            self._write(segment, record)
-            if self._fsync == "record":
-                os.fsync(_fd(segment))
-        except OSError as error:
-            raise _failure(error) from error
-        place = Place(segment, segment.size - len(record), len(record), units)
-        segment.kept += 1
-        segment.units += units
-        if segment.size >= self._segment_bytes and not before:
-            self._finish(segment)
-        return place
+        with self._lock:
+            record = pack_record(units, body, checksum())
+            if self.bytes + len(record) > self._max_bytes:
+                raise SpillError("spill_full", f"{self._max_bytes} bytes are used")
+            try:
+                segment = self._segment(lane, before=before)
+                self._write(segment, record)
+                if self._fsync == "record":
+                    os.fsync(_fd(segment))
+            except OSError as error:
+                raise _failure(error) from error
+            place = Place(segment, segment.size - len(record), len(record), units)
+            segment.kept += 1
+            segment.units += units
+            if segment.size >= self._segment_bytes and not before:
+                self._finish(segment)
+            return place
 
     def _segment(self, lane: int, *, before: bool) -> Segment:
         segment = self._open.get((lane, before))
@@ -271,16 +275,17 @@ class SpillFiles:
 
     def settle(self, place: Place) -> None:
         """The record is done with; its file goes with the last one."""
-        segment = place.segment
-        segment.kept -= 1
-        segment.units -= place.units
-        if segment.kept <= 0 and segment.fd is None:
-            self._remove(segment)
-            return
-        try:
-            mark_settled(segment.path, place.at)
-        except OSError:
-            pass  # it will be sent once more after a restart: at least once is the promise
+        with self._lock:
+            segment = place.segment
+            segment.kept -= 1
+            segment.units -= place.units
+            if segment.kept <= 0 and segment.fd is None:
+                self._remove(segment)
+                return
+            try:
+                mark_settled(segment.path, place.at)
+            except OSError:
+                pass  # it will be sent once more after a restart: at least once is the promise
 
     def _remove(self, segment: Segment) -> None:
         with suppress(OSError):
@@ -303,17 +308,19 @@ class SpillFiles:
 
     def oldest(self) -> Segment | None:
         """The segment to give up first: complete, and the oldest."""
-        if len(self._segments) > len(self._open):
-            return next(s for s in self._segments if s.fd is None)
-        for segment in self._segments:
-            self._finish(segment)
-            return segment
-        return None
+        with self._lock:
+            if len(self._segments) > len(self._open):
+                return next(s for s in self._segments if s.fd is None)
+            for segment in self._segments:
+                self._finish(segment)
+                return segment
+            return None
 
     def give_up(self, segment: Segment) -> None:
         """Remove a segment with all that is in it."""
-        segment.kept = segment.units = 0
-        self._remove(segment)
+        with self._lock:
+            segment.kept = segment.units = 0
+            self._remove(segment)
 
     # -- ends ----------------------------------------------------------------------------------
 
@@ -332,18 +339,19 @@ class SpillFiles:
 
     def close(self) -> None:
         """Sync and close; what is not settled stays for the next process."""
-        for segment in list(self._segments):
-            self._finish(segment)
-        own = self._own
-        self._own = None
-        if own is not None:
-            self._sync_directory(own)
-            self._tidy(own)
-        for fd in self._locks.values():
-            os.close(fd)
-        self._locks.clear()
-        self._segments.clear()
-        self.bytes = 0
+        with self._lock:
+            for segment in list(self._segments):
+                self._finish(segment)
+            own = self._own
+            self._own = None
+            if own is not None:
+                self._sync_directory(own)
+                self._tidy(own)
+            for fd in self._locks.values():
+                os.close(fd)
+            self._locks.clear()
+            self._segments.clear()
+            self.bytes = 0
 
     def _sync_directory(self, path: Path) -> None:
         if self._fsync == "never":
@@ -357,6 +365,7 @@ class SpillFiles:
 
     def forget(self) -> None:
         """In a forked child: the files are the parent's."""
+        self._lock = threading.RLock()
         for fd in (*self._locks.values(), *(s.fd for s in self._segments if s.fd is not None)):
             with suppress(OSError):
                 os.close(fd)

@@ -26,14 +26,16 @@ from hastack.ratelimit._backoff import Backoff
 from . import _threads
 from ._account import Account
 from ._compress import compress, decompress
+from ._encoding import Encoded, Encoder, WireFormat
 from ._flow import Entry, Flow, Launch, Rules
 from ._options import QueueConfig, SpillConfig
 from ._queue import WhenFull
 from ._report import Report
-from ._retry_rules import Kind, Protocol, judge
+from ._retry_rules import Kind, RetryRules, judge
 from ._shards import Body, shard_of
 from ._spill import SpillError, SpillFiles
 from ._split import halves
+from ._transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -42,14 +44,22 @@ if TYPE_CHECKING:
     from hastack._core._validate import Seconds
     from hastack.ratelimit import CircuitBreaker
 
-    from ._encoding import Encoder
     from ._options import Signal
     from ._retry_rules import Verdict
     from ._shards import Lane
     from ._split import Path as SplitPath
-    from ._transport import Transport
 
-__all__ = ("Account", "Exporter", "Pipeline", "QueueConfig", "Report", "SpillConfig")
+__all__ = (
+    "Account",
+    "Encoded",
+    "Encoder",
+    "Exporter",
+    "Pipeline",
+    "Report",
+    "RetryRules",
+    "Transport",
+    "WireFormat",
+)
 
 _CACHED_SERVICES = 1024
 _SPILL_RESERVE = 1.0  # seconds of a shutdown kept for writing to disk
@@ -67,7 +77,7 @@ class Exporter:
         signal: ``"traces"``, ``"metrics"`` or ``"logs"``.
         encoder: Makes request bodies.
         transport: Sends them.
-        protocol: Whose retry rules apply.
+        rules: Whose retry rules apply.
         compression: One of the encoder's ``format.compressions``; the first by default.
         split: Where the leaves of a body are, and how many units one of them is; ``None`` when a
             body that is too long cannot be cut.
@@ -87,7 +97,7 @@ class Exporter:
         signal: Signal,
         encoder: Encoder,
         transport: Transport,
-        protocol: Protocol,
+        rules: RetryRules,
         compression: str | None = None,
         split: tuple[SplitPath, Callable[[bytes], int]] | None = None,
         queue: QueueConfig | None = None,
@@ -106,7 +116,7 @@ class Exporter:
         self.signal = signal
         self._encoder = encoder
         self._transport = transport
-        self._protocol = protocol
+        self._retry_rules = rules
         self._compression = compression or known[0]
         self._split = split
         self._breaker = breaker
@@ -144,7 +154,7 @@ class Exporter:
             about={
                 "format": shape.name,
                 "signal": self.signal,
-                "protocol": self._protocol.value,
+                "protocol": self._retry_rules.value,
                 "content_type": shape.content_type,
                 "encoding": self._compression,
                 "headers": dict(shape.headers),
@@ -157,7 +167,6 @@ class Exporter:
         # A finalizer or a signal handler may emit while its own thread is in here: such an item
         # goes to `_late`, and whoever leaves the lock next takes it in.
         self._lock = threading.RLock()
-        self._disk = threading.Lock()
         self._flow = Flow(self._rules)
         self._late: deque[tuple[int, Any, int, int]] = deque()
         self._packer = _threads.Doze()
@@ -324,8 +333,7 @@ class Exporter:
             if self._late:
                 self._take_late()
         if self._spill is not None:
-            with self._disk:
-                self._spill.close()
+            self._spill.close()
 
     def _pack(self, buffer: bytearray, lane: Lane, items: list[Any], units: int, size: int) -> None:
         bodies: list[tuple[int, bytes]] = []
@@ -369,8 +377,7 @@ class Exporter:
         if self._spill is None:
             return
         try:
-            with self._disk:
-                found = self._spill.adopt()
+            found = self._spill.adopt()
         except SpillError as error:
             with self._lock:
                 self._flow.unspillable(error.reason)
@@ -395,8 +402,7 @@ class Exporter:
             return False
         for _ in range(2):
             try:
-                with self._disk:
-                    place = spill.append(lane.index, body.units, data, before=before)
+                place = spill.append(lane.index, body.units, data, before=before)
             except SpillError as error:
                 if error.reason == "spill_full" and self._spill_drops_oldest and self._give_up():
                     continue
@@ -407,8 +413,7 @@ class Exporter:
             with self._lock:
                 kept = self._flow.spilled(lane, body, place, place.size)
             if not kept:
-                with self._disk:
-                    spill.settle(place)
+                spill.settle(place)
             self._make_way()
             return True
         return False
@@ -416,8 +421,7 @@ class Exporter:
     def _give_up(self) -> bool:
         """Drop what is oldest on disk to make room there."""
         assert self._spill is not None
-        with self._disk:
-            segment = self._spill.oldest()
+        segment = self._spill.oldest()
         if segment is None:
             return False
         with self._lock:
@@ -426,8 +430,7 @@ class Exporter:
                 for body in waiting:
                     if body.place is not None and body.place.segment is segment:
                         self._flow.damaged(lane, body, "spill_full")
-        with self._disk:
-            self._spill.give_up(segment)
+        self._spill.give_up(segment)
         self._tell_drops()
         return True
 
@@ -480,15 +483,14 @@ class Exporter:
             self._look_around()
             return
         answer = self._transport.send(index, data, self._timeout)
-        verdict = judge(self._protocol, answer, units=body.units)
+        verdict = judge(self._retry_rules, answer, units=body.units)
         if permit is not None:
             permit.success() if verdict.healthy else permit.failure()
         self._settle(index, launch, verdict, data)
 
     def _read(self, body: Body) -> bytes | None:
         assert self._spill is not None
-        with self._disk:
-            return self._spill.read(body.place)
+        return self._spill.read(body.place)
 
     def _settle(self, index: int, launch: Launch, verdict: Verdict, data: bytes) -> None:
         pieces: list[tuple[int, bytes]] = []
@@ -504,8 +506,7 @@ class Exporter:
                 )
             released = foreign and not self._flow.foreign
         if done is not None and done.place is not None and self._spill is not None:
-            with self._disk:
-                self._spill.settle(done.place)
+            self._spill.settle(done.place)
         if released:
             for lane in self._flow.lanes:
                 if lane.bodies:
