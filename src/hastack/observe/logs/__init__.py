@@ -1,0 +1,1 @@
+"""Log lines as typed records: combinators, formats, schemas that infer themselves."""
