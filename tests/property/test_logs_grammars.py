@@ -1,6 +1,7 @@
 """The fast reader and the slow one are the same, over grammars and lines at random."""
 
 import parsy
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -78,12 +79,10 @@ def test_both_readers_find_the_same(grammar, texts):
             whole = grammar.parse(text)
         except parsy.ParseError:
             assert compiled.try_parse(text) is None
-            try:
+            with pytest.raises(c.LineError) as caught:
                 compiled.parse(text)
-                raise AssertionError
-            except c.LineError as error:
-                assert 0 <= error.at <= len(text)
-                assert error.expected
+            assert 0 <= caught.value.at <= len(text)
+            assert caught.value.expected
         else:
             assert compiled.parse(text) == whole
 

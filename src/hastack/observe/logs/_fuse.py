@@ -143,7 +143,7 @@ class Fused:
             return None
         try:
             return found.end(), self._make(found)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
 
 

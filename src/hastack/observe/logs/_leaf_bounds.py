@@ -29,13 +29,15 @@ _SAMPLES = [chr(code) for code in range(128)] + ["\u00e9", "\u4e2d", "\U0001f600
 @lru_cache(maxsize=4096)
 def may_be_long(pattern: str) -> bool:
     """Whether there is no small bound to what it matches."""
-    return parser.parse(pattern, re.DOTALL).getwidth()[1] > _FAR
+    longest: int = parser.parse(pattern, re.DOTALL).getwidth()[1]
+    return longest > _FAR
 
 
 @lru_cache(maxsize=4096)
 def may_be_empty(pattern: str) -> bool:
     """Whether it matches the empty text."""
-    return parser.parse(pattern, re.DOTALL).getwidth()[0] == 0
+    shortest: int = parser.parse(pattern, re.DOTALL).getwidth()[0]
+    return shortest == 0
 
 
 @lru_cache(maxsize=4096)
@@ -127,7 +129,7 @@ def _accepts(code: Any, argument: Any) -> set[str]:
 
 
 def _class_source(items: Sequence[tuple[Any, Any]]) -> str:
-    parts = []
+    parts: list[str] = []
     for code, argument in items:
         if code is op.NEGATE:
             parts.insert(0, "^")

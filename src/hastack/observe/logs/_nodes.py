@@ -163,7 +163,7 @@ class Leaf(Node):
             return found[0]
         try:
             return self.convert(found[0])
-        except ValueError:
+        except (ValueError, OverflowError):
             raise Unconvertible(found.start(), self.expected) from None
 
 
@@ -402,7 +402,7 @@ class Map(Node):
         value = self.part.value(inner)
         try:
             return self.function(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise Unconvertible(at, self.expected) from None
 
     def children(self) -> Iterator[Node]:

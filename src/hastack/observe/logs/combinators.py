@@ -26,19 +26,22 @@ Example:
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, final
 
 from hastack._core import _validate
 from hastack._core._errors import HastackError, InvalidArgument
 from hastack._core._extras import require
 
-from . import _leaf_bounds
+from . import _leaf_bounds, _times, _values
 from ._bounds import Unbounded, cost
 from ._fuse import Reader
 from ._nodes import Alt, Field, Leaf, Lit, Many, Map, Miss, Node, Opt, Scan, SepBy, Seq, read
+from ._times import remembering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import tzinfo
 
 parsy: Any = require("parsy", extra="logs")
 
@@ -46,20 +49,38 @@ __all__ = (
     "Compiled",
     "LineError",
     "Parser",
+    "Unbounded",
     "alt",
+    "boolean",
+    "clf_time",
+    "ctime",
+    "duration",
+    "epoch_time",
     "field",
+    "glog_time",
+    "hexadecimal",
+    "http_time",
     "integer",
+    "ip",
+    "iso_time",
+    "json_value",
     "lit",
     "many",
+    "number",
     "opt",
+    "pairs",
     "quoted",
     "regex",
     "rest",
     "sep_by",
     "seq",
+    "size",
     "spaces",
+    "syslog_time",
     "token",
     "until",
+    "url",
+    "uuid",
 )
 
 
@@ -157,7 +178,7 @@ class Parser(parsy.Parser):  # type: ignore[misc]  # a class without types
         self,
         sep: Any,
         *,
-        min: int = 0,
+        min: int = 0,  # noqa: A002  # parsy's names
         max: float = float("inf"),  # noqa: A002  # parsy's names
     ) -> Parser:
         """See `sep_by`."""
@@ -347,14 +368,81 @@ def _class(characters: str) -> str:
     return "".join(f"\\{char}" if char in r"\]^-[&~|" else char for char in characters)
 
 
-integer = _leaf(r"[+-]?[0-9]{1,640}+", int, "an integer", "int")
+integer = _leaf(_values.INTEGER, int, "an integer", "int")
 """A decimal integer."""
+
+number = _leaf(_values.FLOAT, float, "a number", "float")
+"""A decimal number, perhaps with an exponent."""
+
+boolean = _leaf(_values.BOOL, _values.boolean, "true or false", "bool")
+"""true, false, yes, no, on, off."""
+
+hexadecimal = _leaf(_values.HEX, _values.hexadecimal, "a hexadecimal number", "int")
+"""``0x1f``."""
+
+ip = _leaf(_values.IP, None, "an IP address", "ip")
+"""An IPv4 or IPv6 address, as text."""
+
+uuid = _leaf(_values.UUID, None, "a UUID", "uuid")
+"""A UUID, as text."""
+
+url = _leaf(_values.URL, None, "a URL", "url")
+"""A URL with its scheme, as text."""
+
+duration = _leaf(_values.DURATION, _values.duration, "a duration", "duration")
+"""``1h2m3.5s``, ``250ms``: seconds as a float."""
+
+size = _leaf(_values.SIZE, _values.size, "a size in bytes", "size")
+"""``4 KiB``, ``1.5MB``: bytes as an int."""
+
+json_value = Parser(Scan(_values.json_value, expected="a JSON object or array", kind="object"))
+"""A JSON object or array."""
+
+pairs = Parser(Scan(_values.pairs, expected="key=value", kind="object"))
+"""``key=value other="two words"``: a dict of text."""
+
+clf_time = _leaf(_times.CLF, remembering(_times.clf), "10/Oct/2000:13:55:36 -0700", "timestamp")
+"""The date of the common log format."""
+
+http_time = _leaf(_times.HTTP, remembering(_times.http), "an HTTP date", "timestamp")
+"""``Sun, 06 Nov 1994 08:49:37 GMT``."""
+
+epoch_time = _leaf(_times.EPOCH, _times.epoch, "seconds since 1970", "timestamp")
+"""Seconds, milli-, micro- or nanoseconds since 1970, by the number of digits."""
 
 spaces = _leaf(r"[ \t]++", None, "a space")
 """At least one space or tab."""
 
 rest = _leaf(r".*+", None, "the rest of the line")
 """Everything that is left, perhaps nothing."""
+
+
+def iso_time(zone: tzinfo = UTC) -> Parser:
+    """RFC 3339 and what is close to it; ``zone`` is that of timestamps that name none."""
+    return _leaf(_times.ISO, remembering(_times.iso(zone)), "an ISO 8601 time", "timestamp")
+
+
+def ctime(zone: tzinfo = UTC) -> Parser:
+    """``Thu Oct 11 22:14:15.123456 2000``."""
+    return _leaf(
+        _times.CTIME, remembering(_times.ctime(zone)), "Thu Oct 11 22:14:15 2000", "timestamp"
+    )
+
+
+def syslog_time(zone: tzinfo = UTC, now: Callable[[], datetime] | None = None) -> Parser:
+    """``Oct 11 22:14:15``: the last such moment before ``now``, or up to a day after it."""
+    read_time = _times.syslog(zone, now or _now)
+    # Not remembered: the year depends on when it is read.
+    return _leaf(_times.SYSLOG, read_time, "Oct 11 22:14:15", "timestamp")
+
+
+def glog_time(zone: tzinfo = UTC, now: Callable[[], datetime] | None = None) -> Parser:
+    """``1011 22:14:15.123456``: see `syslog_time`."""
+    return _leaf(_times.GLOG, _times.glog(zone, now or _now), "1011 22:14:15", "timestamp")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 # -- between the two worlds ---------------------------------------------------------------
@@ -412,6 +500,3 @@ def _limits(least: int, most: int | None) -> tuple[int, int | None]:
     if most is not None and (_validate.integer("most", most) < least):
         raise InvalidArgument("most", most, f"at least least={least}")
     return least, most
-
-
-__all__ += ("Unbounded",)
