@@ -146,6 +146,12 @@ class Fused:
         except (ValueError, OverflowError):
             return None
 
+    def end_of(self, text: str, at: int) -> int:
+        """Where it ends, when it is known to match; its value is not made."""
+        found = self._find(text, at)
+        assert found is not None
+        return found.end()
+
 
 def _function(value: str, groups: int) -> str:
     if not groups:
@@ -284,8 +290,6 @@ class _Writer:
             pattern = f"(?:{bare}{rest}{{{max(least - 1, 0)},{more}}}+)"
             if least == 0:
                 pattern += "?+"
-            if most == 0:
-                pattern = ""
             items = self._constant(_items(body, between))
         return f"({pattern})", f"{items}(m.string,*m.span({group}))"
 
@@ -297,10 +301,7 @@ def _items(body: Fused, between: Fused | None) -> Callable[[str, int, int], list
         values: list[Any] = []
         while at < end:
             if between is not None and values:
-                separator = between.match(text, at)
-                if separator is None:
-                    raise ValueError
-                at = separator[0]
+                at = between.end_of(text, at)
             found = body.match(text, at)
             if found is None:
                 raise ValueError

@@ -67,9 +67,6 @@ class Unconvertible(ValueError):
 Found: TypeAlias = "tuple[int, Any] | None"
 """Where it ends, and what `Node.value` makes the value of; ``None`` when it does not match."""
 
-_ABSENT = object()
-
-
 class Node:
     """A part of a grammar.
 
@@ -277,11 +274,12 @@ class Opt(Node):
 
     def match(self, text: str, at: int, miss: Miss) -> Found:
         """See `Node`."""
-        return self.part.match(text, at, miss) or (at, _ABSENT)
+        found = self.part.match(text, at, miss)
+        return (at, None) if found is None else (found[0], (found[1],))
 
     def value(self, found: Any) -> Any:
         """See `Node`."""
-        return self.nothing() if found is _ABSENT else self.part.value(found)
+        return self.nothing() if found is None else self.part.value(found[0])
 
     def nothing(self) -> Any:
         """See `Node`."""

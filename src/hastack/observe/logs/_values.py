@@ -97,9 +97,9 @@ def duration(text: str) -> float:
 def size(text: str) -> int:
     """``4 KiB``, ``1.5MB``, ``12G``: bytes. Units with a B count in thousands, others in 1024."""
     unit = text.lstrip("0123456789. ")
-    number = float(text[: len(text) - len(unit)].strip())
+    number = text[: len(text) - len(unit)].strip()
     factor: int = _SIZE_UNITS[unit]
-    return round(number * factor)
+    return round(float(number) * factor) if "." in number else int(number) * factor
 
 
 def json_value(text: str, at: int) -> tuple[int, Any] | None:

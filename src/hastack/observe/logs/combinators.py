@@ -20,7 +20,7 @@ Example:
     >>> line.compile().parse("WARN took long")
     Traceback (most recent call last):
         ...
-    hastack.observe.logs.combinators.LineError: column 10: expected an integer
+    hastack.observe.logs.combinators.LineError: column 11: expected an integer
 """
 
 from __future__ import annotations
