@@ -106,7 +106,7 @@ def _walk(items: list[tuple[Any, Any]], *, inside: bool, after: Sequence[tuple[A
 def _check_disjoint(body: list[tuple[Any, Any]], rest: Sequence[tuple[Any, Any]]) -> None:
     follows = _first(list(rest))
     eaten = _every(body)
-    if follows is _ANY:
+    if follows is None:
         return  # nothing follows that could fail: nothing is ever given back
     if eaten & follows:
         example = min(eaten & follows)

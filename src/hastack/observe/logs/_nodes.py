@@ -67,6 +67,7 @@ class Unconvertible(ValueError):
 Found: TypeAlias = "tuple[int, Any] | None"
 """Where it ends, and what `Node.value` makes the value of; ``None`` when it does not match."""
 
+
 class Node:
     """A part of a grammar.
 
