@@ -322,7 +322,7 @@ class KeptKey(RuleBasedStateMachine):
         self.notice_restore()
         for _ in range(min(count, len(self.history))):
             revision, kv = self.history.popleft()
-            before = self.core.present
+            before = self.core.present or self.core._doubtful
             loss = self.core.seen(kv, revision, self.now, drawn)
             if loss is not None:
                 assert before
