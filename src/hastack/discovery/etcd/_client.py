@@ -443,6 +443,7 @@ class Client:
         loop = asyncio.get_running_loop()
         with self._lock:
             self._check_open()
+            # A transport holds on to its loop: those of loops that have ended go when a new comes.
             for other in [each for each in self._transports if each.is_closed()]:
                 del self._transports[other]
             transport = self._transports[loop] = Transport(self._shared, loop)
