@@ -28,6 +28,10 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),  # every channel has a connection of its own
     ("grpc.service_config_disable_resolution", 1),  # no TXT queries
+    # Filters that nobody uses here cost a tenth of a call's time: only these two are wanted.
+    ("grpc.minimal_stack", 1),
+    ("grpc.enable_deadline_checking", 1),
+    ("grpc.enable_retries", 1),  # of calls that a closing connection had not taken yet
     ("grpc.enable_http_proxy", 0),  # a cluster's store is not behind the way to the internet
 )
 

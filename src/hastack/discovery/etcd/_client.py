@@ -140,9 +140,10 @@ class Client:
             Compacted: ``revision`` is no longer kept.
             StoreError: See `hastack.errors`.
         """
-        request = _wire.RangeRequest(
-            key=self._codec.single(key), revision=revision, serializable=serializable
-        )
+        request = _wire.RangeRequest(key=self._codec.single(key))
+        if revision or serializable:
+            request.revision = revision
+            request.serializable = serializable
         answer = await self._transport().call(
             _wire.RANGE, request, timeout=timeout, idempotent=True
         )
