@@ -70,7 +70,7 @@ def test_what_is_left_at_the_end_is_sent_by_the_next_process_first(tmp_path):
     assert exporter.account().recovered == 3000
     assert exporter.shutdown(5.0)
     assert files(tmp_path) == []
-    assert [p for p in (tmp_path / "test").iterdir()] == []
+    assert list((tmp_path / "test").iterdir()) == []
 
 
 def test_another_number_of_shards_keeps_the_order(tmp_path):
@@ -321,7 +321,7 @@ def test_a_killed_process_loses_only_what_was_in_memory(tmp_path):
     got = transport.lines()
     assert got[-1] == "new"
     assert len(got) == len(set(got)) == account.recovered + 1
-    assert got == sorted(got[:-1]) + ["new"]
+    assert got == [*sorted(got[:-1]), "new"]
     # The head of the queue was in memory; all that was spilled comes behind it, without a hole.
     first = int(got[0].split()[1])
     assert got[:-1] == numbers(account.recovered, start=first)
@@ -330,12 +330,12 @@ def test_a_killed_process_loses_only_what_was_in_memory(tmp_path):
 
 
 def test_descriptors_do_not_leak(tmp_path):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         transport = Memory()
         transport.always = DOWN
         exporter = spilling(transport, tmp_path)
         emit(exporter, numbers(2000))
         exporter.shutdown(1.0)
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0
