@@ -71,17 +71,20 @@ async def fan_out(url, subscribers, *, callbacks=False):
 
 async def dead_subscriber(url, changes):
     """Bytes by which the process grows while somebody never takes what is told."""
-    async with discovery.connect(url) as reg, reg.watch("dead") as feed:
-        async with reg.register("dead", "a:1", grace=0.0) as one:
-            await feed.next_batch()
-            gc.collect()
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            for n in range(changes):
-                one.update(weight=float(n + 2))
-                if n % 50 == 0:
-                    await one.update(weight=float(n + 2))
-            await one.update(weight=1.5)
-            pending = len(feed._pending)
+    async with (
+        discovery.connect(url) as reg,
+        reg.watch("dead") as feed,
+        reg.register("dead", "a:1", grace=0.0) as one,
+    ):
+        await feed.next_batch()
+        gc.collect()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for n in range(changes):
+            one.update(weight=float(n + 2))
+            if n % 50 == 0:
+                await one.update(weight=float(n + 2))
+        await one.update(weight=1.5)
+        pending = len(feed._pending)
     return pending, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
