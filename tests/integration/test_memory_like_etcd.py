@@ -53,7 +53,7 @@ steps = st.one_of(
     ),
     st.tuples(st.just("lease"), st.sampled_from(["grant", "revoke"]), st.integers(1, 3)),
     st.tuples(st.just("compact"), back),
-    #st.tuples(st.just("watch"), names, flags, back, flags),
+    st.tuples(st.just("watch"), names, flags, back, flags),
 )
 
 _number = itertools.count()
@@ -221,6 +221,9 @@ def server(tmp_path):
 def test_every_answer_is_that_of_etcd(server):
     with asyncio.Runner() as runner:
         client = etcd.Client(server.endpoint)
+        # As long as somebody watches, the stream of watches is not opened anew for each.
+        guard = client.watch(b"guard")
+        runner.run(guard.__aenter__())
 
         async def play(program):
             prefix = b"/%d/" % next(_number)
@@ -244,4 +247,5 @@ def test_every_answer_is_that_of_etcd(server):
         try:
             programs()
         finally:
+            runner.run(guard.__aexit__(None, None, None))
             runner.run(client.aclose())

@@ -56,7 +56,7 @@ _HOMES = {
     ),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("balance", "etcd", "memory", "registry")
+_MODULES: tuple[str, ...] = ("balance", "etcd", "federation", "memory", "registry")
 
 __all__ = (
     "Batch",

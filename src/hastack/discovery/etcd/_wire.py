@@ -9,6 +9,8 @@ the first message that is named, into a private pool.
 
 from __future__ import annotations
 
+import os
+import threading
 from importlib import resources
 from typing import Any
 
@@ -31,9 +33,31 @@ SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
 
 _classes: dict[str, Any] = {}
 _responses: dict[str, Any] = {}
+# Two threads that name the first message at once must not make two pools: a message of one is none
+# of the other's.
+_loading = threading.Lock()
+
+
+def _fresh_lock_in_child() -> None:
+    global _loading
+    _loading = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_fresh_lock_in_child)
 
 
 def _load() -> None:
+    """Load the messages, once for all threads.
+
+    Raises:
+        MissingDependency: protobuf is not installed.
+    """
+    with _loading:
+        if not _classes:
+            _fill()
+
+
+def _fill() -> None:
     """Fill the private pool and remember the classes by their simple names.
 
     Raises:
