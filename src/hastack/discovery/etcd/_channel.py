@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from ._options import TLS
 
 # 10 s and 3 s find a dead peer in 13 s. etcd answers pings more often than one in 5 s
-# (--grpc-keepalive-min-time) with GOAWAY.
+# (--grpc-keepalive-min-time), and pings on a connection without calls, with GOAWAY.
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", -1),  # a range may be larger than gRPC's 4 MB
     ("grpc.max_send_message_length", -1),  # the server says what is too large for it
