@@ -54,8 +54,8 @@ def make_etcd_cluster(tmp_path):
     """Starts a cluster of several members; they end with the test."""
     started: list[Etcd] = []
 
-    def make(size=3, *, binary=None):
-        started.extend(cluster(tmp_path / "cluster", size, binary=binary))
+    def make(size=3, *, binary=None, options=()):
+        started.extend(cluster(tmp_path / "cluster", size, binary=binary, options=options))
         return started
 
     yield make

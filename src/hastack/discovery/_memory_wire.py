@@ -485,6 +485,7 @@ def _write_op_result(out: _Writer, result: OpResult) -> None:
         out.int(result.revision)
         out.kvs(result.prev)
     else:
+        assert isinstance(result, RangeResult)  # transactions do not nest here
         out.byte(2)
         out.kvs(result.kvs)
         out.int(result.count)

@@ -230,8 +230,8 @@ class Maintenance(_Face):
         unfinished = target.with_name(f"{target.name}.part")
         size = 0
         try:
-            file = await asyncio.to_thread(unfinished.open, "wb")
-            with file:
+            # Opened here: a file that a thread opens for a cancelled task stays open.
+            with unfinished.open("wb") as file:  # as the line above says
                 async for piece in self.snapshot(endpoint, timeout=timeout):
                     size += len(piece)
                     await asyncio.to_thread(file.write, piece)
