@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ._sync import SyncLease as SyncLease
     from ._sync import SyncMaintenance as SyncMaintenance
     from ._sync import SyncWatch as SyncWatch
+    from ._watch_events import WatchOverflowed as WatchOverflowed
+    from ._watch_events import WatchResynced as WatchResynced
+    from ._watch_events import WatchStreamLost as WatchStreamLost
+    from ._watch_events import WatchStreamOpened as WatchStreamOpened
 
 _HOMES = {
     "_admin": ("Auth", "Cluster", "Maintenance"),
@@ -35,6 +39,9 @@ _HOMES = {
     "_sync": (
         *("SyncAuth", "SyncClient", "SyncCluster", "SyncKept", "SyncLease"),
         *("SyncMaintenance", "SyncWatch"),
+    ),
+    "_watch_events": (
+        *("WatchOverflowed", "WatchResynced", "WatchStreamLost", "WatchStreamOpened"),
     ),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -58,6 +65,10 @@ __all__ = (  # noqa: RUF022  # plainly sorted, as everywhere
     "SyncWatch",
     "TLS",
     "Txn",
+    "WatchOverflowed",
+    "WatchResynced",
+    "WatchStreamLost",
+    "WatchStreamOpened",
     "connect",
 )
 
