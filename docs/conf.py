@@ -34,5 +34,5 @@ myst_heading_anchors = 3
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!hastack\b).*"),
-    (r"py:.*", r"hastack\.(.*\.)?(_\w+(\..*)?|[A-Z])"),
+    (r"py:.*", r"hastack\.(.*\.)?(_\w+(\..*)?|[A-Z]|[A-Z]\w*T)"),
 ]

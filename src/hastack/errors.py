@@ -27,6 +27,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
     │       │   └── StoreTimeout    TimeoutError as well
     │       ├── NotAuthorized       PermissionError
+    │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
     └── MissingDependency           ImportError; ``package``, ``extra``
@@ -58,6 +59,7 @@ from ._core._errors import (
     NotAuthorized,
     RateLimited,
     Rejected,
+    RequestTooLarge,
     RetryBudgetExhausted,
     ShutdownRequested,
     StartFailed,
@@ -88,6 +90,7 @@ __all__ = (
     "NotAuthorized",
     "RateLimited",
     "Rejected",
+    "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
     "StartFailed",

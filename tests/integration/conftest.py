@@ -15,6 +15,17 @@ def etcd_binary(request):
     return found[request.param]
 
 
+@pytest.fixture(scope="module", params=["3.4", "3.5"])
+def shared_etcd(request, tmp_path_factory):
+    """One member for the tests of a module, which use keys of their own; once per version."""
+    found = binaries()
+    if request.param not in found:
+        pytest.skip(f"no etcd {request.param} on this machine")
+    member = Etcd(tmp_path_factory.mktemp("shared"), binary=found[request.param])
+    yield member.start()
+    member.kill()
+
+
 @pytest.fixture
 def make_etcd(tmp_path, request):
     """Starts etcd members; they end with the test."""
@@ -43,8 +54,8 @@ def make_etcd_cluster(tmp_path):
     """Starts a cluster of several members; they end with the test."""
     started: list[Etcd] = []
 
-    def make(size=3, *, binary=None):
-        started.extend(cluster(tmp_path / "cluster", size, binary=binary))
+    def make(size=3, *, binary=None, options=()):
+        started.extend(cluster(tmp_path / "cluster", size, binary=binary, options=options))
         return started
 
     yield make

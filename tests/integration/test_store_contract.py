@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -30,9 +32,66 @@ class Kind:
         yield memory.connect("memory://contract")
 
 
-@pytest.fixture(params=[Kind], ids=lambda kind: kind.name)
-def kind(request):
-    return request.param()
+class SharedOwner(Kind):
+    """In the process that serves a shared store."""
+
+    name = "shared-owner"
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    @asynccontextmanager
+    async def open(self):
+        store = memory.connect(f"memory://{self.directory}/store")
+        try:
+            yield store
+        finally:
+            await store.aclose()
+
+
+class SharedPeer(SharedOwner):
+    """In another process than the one that serves a shared store."""
+
+    name = "shared-peer"
+
+    @asynccontextmanager
+    async def open(self):
+        with owner_process(self.directory / "store"):
+            async with super().open() as store:
+                yield store
+
+
+@contextmanager
+def owner_process(path):
+    """Another process that serves the store at ``path``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait(BOUND)
+        process.stdout.close()
+        process.stdin.close()
+
+
+OWNER = """
+import asyncio, sys
+from hastack.discovery import memory
+async def main():
+    store = memory.connect("memory://" + sys.argv[1])
+    await store.identity()
+    print("ready", flush=True)
+    await asyncio.sleep(300)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(params=[Kind, SharedOwner, SharedPeer], ids=lambda kind: kind.name)
+def kind(request, tmp_path):
+    return request.param() if request.param is Kind else request.param(tmp_path)
 
 
 @pytest.fixture

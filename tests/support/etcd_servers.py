@@ -144,11 +144,16 @@ class Etcd:
         shutil.rmtree(self.directory / "data", ignore_errors=True)
 
 
-def cluster(directory: Path, size: int, *, binary: str | None = None) -> list[Etcd]:
+def cluster(
+    directory: Path, size: int, *, binary: str | None = None, options: tuple[str, ...] = ()
+) -> list[Etcd]:
     """Members of one cluster, started."""
     ports = free_ports(size)
     peers = {f"m{n}": f"http://127.0.0.1:{port}" for n, port in enumerate(ports)}
-    members = [Etcd(directory / name, binary=binary, name=name, peers=peers) for name in peers]
+    members = [
+        Etcd(directory / name, binary=binary, options=options, name=name, peers=peers)
+        for name in peers
+    ]
     for member in members:
         member.start(wait=False)
     for member in members:

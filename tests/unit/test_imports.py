@@ -25,7 +25,12 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 OURS = {"hastack", "hastack__mypyc"}  # the second holds what is compiled
 BASE = {"attr", "attrs", "cattr", "cattrs"}
 # Import names that differ from the name of their package.
-PACKAGES = {"grpc": "grpcio", "grpc_health": "grpcio-health-checking", "google": "protobuf"}
+PACKAGES = {
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "google": "protobuf",
+    "opentelemetry": "opentelemetry-sdk",
+}
 IMPURE = {"asyncio", "threading", "time", "socket", "select", "selectors", "subprocess", "queue"}
 
 

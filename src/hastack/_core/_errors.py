@@ -28,6 +28,7 @@ __all__ = (
     "NotAuthorized",
     "RateLimited",
     "Rejected",
+    "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
     "StartFailed",
@@ -331,6 +332,33 @@ class StoreTimeout(StoreUnavailable, TimeoutError):
 
 class NotAuthorized(StoreError, PermissionError):
     """The store does not let this user do that, or does not know the user."""
+
+
+class RequestTooLarge(StoreError, ValueError):
+    """A request is larger than the store takes; it was not applied.
+
+    Args:
+        unit: What there is too much of: ``"bytes"`` or ``"operations"``.
+        size: How much there is; 0 when only the store said so.
+        limit: How much the store takes; 0 when only the store said so.
+        endpoint: Who said so; empty when it was not sent.
+    """
+
+    def __init__(self, unit: str, size: int = 0, limit: int = 0, *, endpoint: str = "") -> None:
+        counts = f": {size:,} {unit}, at most {limit:,}" if limit else f": too many {unit}"
+        super().__init__(
+            f"request is too large{counts}", code="INVALID_ARGUMENT", endpoint=endpoint
+        )
+        self.unit = unit
+        self.size = size
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_too_large, (self.unit, self.size, self.limit, self.endpoint))
+
+
+def _rebuild_too_large(unit: str, size: int, limit: int, endpoint: str) -> RequestTooLarge:
+    return RequestTooLarge(unit, size, limit, endpoint=endpoint)
 
 
 class Compacted(StoreError):

@@ -345,7 +345,10 @@ async def _cancel_all(seconds: float) -> None:
         task.cancel()
     try:
         if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+            _, stubborn = await asyncio.wait(tasks, timeout=seconds)
+            for task in stubborn:
+                # The interpreter is going: nobody can do anything about the message any more.
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
     finally:
         asyncio.get_running_loop().stop()
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import balance as balance
+    from . import etcd as etcd
     from . import memory as memory
+    from . import registry as registry
     from ._instance import Instance as Instance
     from ._records import Batch as Batch
     from ._records import ClusterId as ClusterId
@@ -30,6 +32,16 @@ if TYPE_CHECKING:
     from ._store import Lease as Lease
     from ._store import Store as Store
     from ._store import Watch as Watch
+    from .registry import Change as Change
+    from .registry import GrpcHealth as GrpcHealth
+    from .registry import Health as Health
+    from .registry import Http as Http
+    from .registry import Registration as Registration
+    from .registry import Registry as Registry
+    from .registry import Resolved as Resolved
+    from .registry import ServiceWatch as ServiceWatch
+    from .registry import Tcp as Tcp
+    from .registry import connect as connect
 
 _HOMES = {
     "_instance": ("Instance",),
@@ -38,17 +50,25 @@ _HOMES = {
         *("Op", "Put", "PutResult", "RangeResult", "TxnResult", "WatchEvent"),
     ),
     "_store": ("Kept", "Lease", "Store", "Watch"),
+    "registry": (
+        *("Change", "GrpcHealth", "Health", "Http", "Registration", "Registry", "Resolved"),
+        *("ServiceWatch", "Tcp", "connect"),
+    ),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("balance", "etcd", "memory")
+_MODULES: tuple[str, ...] = ("balance", "etcd", "federation", "memory", "registry")
 
 __all__ = (
     "Batch",
+    "Change",
     "ClusterId",
     "Compare",
     "Delete",
     "DeleteResult",
     "Get",
+    "GrpcHealth",
+    "Health",
+    "Http",
     "Instance",
     "Kept",
     "Key",
@@ -58,10 +78,16 @@ __all__ = (
     "Put",
     "PutResult",
     "RangeResult",
+    "Registration",
+    "Registry",
+    "Resolved",
+    "ServiceWatch",
     "Store",
+    "Tcp",
     "TxnResult",
     "Watch",
     "WatchEvent",
+    "connect",
 )
 
 

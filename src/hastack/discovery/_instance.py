@@ -22,9 +22,13 @@ class MalformedInstance(ValueError):
 
 
 def _metadata(value: Mapping[str, str]) -> Mapping[str, str]:
-    if not all(isinstance(part, str) for pair in value.items() for part in pair):
+    try:
+        known = dict(value)
+    except (TypeError, ValueError):
+        raise InvalidArgument("metadata", value, "a mapping of str to str") from None
+    if not all(isinstance(part, str) for pair in known.items() for part in pair):
         raise InvalidArgument("metadata", value, "a mapping of str to str")
-    return MappingProxyType(dict(value))
+    return MappingProxyType(known)
 
 
 def _weight(value: float) -> float:
@@ -39,9 +43,14 @@ def _named(instance: object, attribute: attrs.Attribute[str], value: object) -> 
     _validate.text(attribute.name, value)
 
 
+def _text(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str):
+        raise InvalidArgument(attribute.name, value, "a string")
+
+
 @attrs.frozen(kw_only=True)
 class Instance:
-    """One instance of a service.
+    """One instance of a service; frozen, hashable, and can be pickled.
 
     Attributes:
         service: Name of the service.
@@ -55,6 +64,16 @@ class Instance:
         origin: Name of the cluster it is registered in; empty in a store without federation.
         home: The cluster that wins when several claim this id; empty for none.
         incarnation: Hybrid logical clock of this registration: a later life is larger.
+
+    Raises:
+        InvalidArgument: A name or the address is empty, the weight negative or not finite, or
+            metadata no mapping of text to text.
+
+    Example:
+        >>> from hastack.discovery import Instance
+        >>> one = Instance(service="orders", id="a", address="10.0.0.7:8080", zone="eu-1")
+        >>> one.to_bytes()
+        b'{"address":"10.0.0.7:8080","zone":"eu-1"}'
     """
 
     service: str = attrs.field(validator=_named)
@@ -63,10 +82,10 @@ class Instance:
     namespace: str = attrs.field(default="default", validator=_named)
     metadata: Mapping[str, str] = attrs.field(factory=dict, converter=_metadata, hash=False)
     weight: float = attrs.field(default=1.0, converter=_weight)
-    zone: str = ""
+    zone: str = attrs.field(default="", validator=_text)
     draining: bool = False
-    origin: str = ""
-    home: str = ""
+    origin: str = attrs.field(default="", validator=_text)
+    home: str = attrs.field(default="", validator=_text)
     incarnation: int = 0
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ keys have one writer (and can be granted to it by prefix)::
     /hs/1/mir/<origin>/<namespace>/<service>/<instance>    written by the forwarder of that origin
     /hs/1/org/<origin>                                     the forwarder's heartbeat, on its lease
     /hs/1/fed/<origin>                                     the forwarder's resume token
+    /hs/1/epoch                                            set anew after a backup was restored
 
 Segments are percent-encoded, so any text may be a name and a prefix never cuts one in two.
 """
@@ -21,6 +22,7 @@ import attrs
 from hastack._core._errors import InvalidArgument
 
 __all__ = (
+    "EPOCH",
     "HEARTBEATS",
     "MIRRORED",
     "REGISTERED",
@@ -38,6 +40,7 @@ REGISTERED = ROOT + b"reg/"
 MIRRORED = ROOT + b"mir/"
 HEARTBEATS = ROOT + b"org/"
 CHECKPOINTS = ROOT + b"fed/"
+EPOCH = ROOT + b"epoch"
 
 Area: TypeAlias = Literal["reg", "mir"]
 

@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, final
 
 from hastack._core._errors import InvalidArgument, LeaseLost, StoreUnavailable
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Engine",)
 
-R = TypeVar("R")
+
+_STALL = 1.0  # seconds without a beat that say that this process did not run
 
 
 def _number() -> int:
@@ -87,6 +88,7 @@ class Engine:
         self._ended: dict[int, Callable[[LeaseLost], object]] = {}  # told when a lease ends
         self._lock = threading.RLock()
         self._turn = _Turn(self)
+        self._beat: float | None = None
         self._timer: Callable[[], object] | None = None
         self._timer_at: float | None = None
         self._due: list[Callable[[], object]] = []  # to call when the lock is free
@@ -95,7 +97,7 @@ class Engine:
     def _after_fork(self) -> None:
         """The child's copy is a store of its own: nobody of the parent waits in it."""
         self._lock = threading.RLock()
-        self._timer = self._timer_at = None
+        self._timer = self._timer_at = self._beat = None
         self.cluster = _number()
         self._due = []
         for one in self._subscribers:
@@ -103,22 +105,37 @@ class Engine:
 
     # Transactions
 
-    def range(self, key: bytes, end: bytes | None, **options: Any) -> RangeResult:
+    def range(
+        self,
+        key: bytes,
+        end: bytes | None,
+        revision: int = 0,
+        limit: int = 0,
+        keys_only: bool = False,
+        count_only: bool = False,
+    ) -> RangeResult:
         """See `Mvcc.range`."""
         with self._turn:
-            return self._data.range(key, end, **options)
+            return self._data.range(
+                key,
+                end,
+                revision=revision,
+                limit=limit,
+                keys_only=keys_only,
+                count_only=count_only,
+            )
 
-    def put(self, key: bytes, value: bytes, **options: Any) -> PutResult:
+    def put(self, key: bytes, value: bytes, lease: int = 0, prev: bool = False) -> PutResult:
         """See `Mvcc.put`."""
         with self._turn:
-            result, changes = self._data.put(key, value, **options)
+            result, changes = self._data.put(key, value, lease=lease, prev=prev)
             self._tell(changes)
         return result
 
-    def delete(self, key: bytes, end: bytes | None, **options: Any) -> DeleteResult:
+    def delete(self, key: bytes, end: bytes | None, prev: bool = False) -> DeleteResult:
         """See `Mvcc.delete`."""
         with self._turn:
-            result, changes = self._data.delete(key, end, **options)
+            result, changes = self._data.delete(key, end, prev=prev)
             self._tell(changes)
         return result
 
@@ -228,11 +245,28 @@ class Engine:
 
     # Time
 
+    def beat(self) -> None:
+        """Say that this process runs; from the first time on, its leases need to hear that.
+
+        A process that was stopped, or had no processor, could not take renewals meanwhile: its
+        leases are prolonged by the time that was lost.
+        """
+        with self._lock:
+            self._expire()
+            self._beat = self.clock.monotonic()
+            self._arm()
+        self._settle()
+
     def _expire(self) -> None:
         leases = self._data.leases
         if leases.next_due() is None:
             return
         now = self.clock.monotonic()
+        if self._beat is not None and now - self._beat > _STALL:
+            for grant in leases:
+                if grant.deadline is not None:
+                    leases.set_deadline(grant.id, grant.deadline + now - self._beat)
+            self._beat = now
         while (lease := leases.expired(now)) is not None:
             self._end(lease, "expired")
 

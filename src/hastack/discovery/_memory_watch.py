@@ -6,17 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING, Self, final
 
 from hastack._core._cancel import BACKGROUND, _current
-from hastack._core._errors import ClosedError, InvalidArgument
+from hastack._core._errors import ClosedError, HastackError, InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
     from ._mvcc_watch import Subscription
     from ._records import Batch
     from .memory import Store
 
-__all__ = ("MemoryWatch",)
+__all__ = ("MemoryWatch", "Wake", "resolve")
 
 
 @final
@@ -24,18 +24,18 @@ class MemoryWatch:
     """See `hastack.discovery.Watch`."""
 
     def __init__(self, store: Store, subscription: Subscription) -> None:
+        assert store._engine is not None
         self._store = store
         self._engine = store._engine
         self._subscription = subscription
         self._entered = False
-        self._left: str | None = None  # why there is nothing more to come
+        self._left: HastackError | None = None  # why there is nothing more to come
         self._waiting = False
 
     async def __aenter__(self) -> Self:
         if self._entered:
             raise InvalidArgument("watch", self, "a watch that was not entered before")
         self._store._check()
-        self._store._open_watches.add(self)
         self._engine.subscribe(self._subscription)
         self._entered = True
         return self
@@ -46,9 +46,9 @@ class MemoryWatch:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end("the watch")
+        self._end(ClosedError("the watch"))
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: HastackError) -> None:
         """Hand over nothing more: the block was left, or the store closed."""
         if self._left is None:
             self._left = why
@@ -69,15 +69,15 @@ class MemoryWatch:
         try:
             while True:
                 if self._left is not None:
-                    raise ClosedError(self._left)
+                    raise self._left
                 ready: asyncio.Future[None] = loop.create_future()
-                batch = self._engine.take(self._subscription, Wake(loop, ready))
+                batch = self._engine.take(self._subscription, Wake(loop, resolve(ready)))
                 if batch is not None:
                     return batch
                 if ctx is BACKGROUND:
                     await ready
                     continue
-                stop = ctx.after_func(Wake(loop, ready))
+                stop = ctx.after_func(Wake(loop, resolve(ready)))
                 try:
                     await ready
                 finally:
@@ -98,24 +98,30 @@ class MemoryWatch:
 
 @final
 class Wake:
-    """Resolves a future of ``loop`` from any thread."""
+    """Calls ``callback`` on ``loop``, from any thread."""
 
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("_callback", "_loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         self._loop = loop
-        self._future = future
+        self._callback = callback
 
     def __call__(self) -> None:
         # On its own loop there is no need to go through the pipe that wakes it.
         if asyncio._get_running_loop() is self._loop:
-            self._resolve()
+            self._callback()
             return
         try:
-            self._loop.call_soon_threadsafe(self._resolve)
+            self._loop.call_soon_threadsafe(self._callback)
         except RuntimeError:
             pass  # the loop is closed, and nobody waits on it
 
-    def _resolve(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
+
+def resolve(future: asyncio.Future[None]) -> Callable[[], None]:
+    """What resolves ``future`` unless that has happened."""
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    return wake

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ._records import Compare
 
-__all__ = ("MAX_OPS", "TO_THE_LAST", "Change", "Mvcc")
+__all__ = ("MAX_OPS", "TO_THE_LAST", "Change", "Mvcc", "check_txn")
 
 MAX_OPS = 128  # etcd's --max-txn-ops
 MAX_REQUEST = 1_572_864  # bytes; etcd's --max-request-bytes
@@ -169,10 +169,7 @@ class Mvcc:
         self, compare: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]
     ) -> tuple[TxnResult, list[Change]]:
         """Run one of two lists of operations, as one revision, whole or not at all."""
-        for name, ops in (("then", then), ("otherwise", otherwise)):
-            _check_ops(name, ops)
-        if len(compare) > MAX_OPS:
-            raise InvalidArgument("compare", len(compare), f"at most {MAX_OPS} conditions")
+        check_txn(compare, then, otherwise)
         held = all(map(self._holds, compare))
         chosen = then if held else otherwise
         self._admit(chosen)
@@ -320,6 +317,14 @@ def covers(key: bytes, end: bytes | None, name: bytes) -> bool:
     if not end:
         return name == key
     return name >= key and (end == TO_THE_LAST or name < end)
+
+
+def check_txn(compare: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> None:
+    """Refuse a transaction that no state of the store would make sense of."""
+    for name, ops in (("then", then), ("otherwise", otherwise)):
+        _check_ops(name, ops)
+    if len(compare) > MAX_OPS:
+        raise InvalidArgument("compare", len(compare), f"at most {MAX_OPS} conditions")
 
 
 def _check_ops(parameter: str, ops: Sequence[Op]) -> None:

@@ -172,7 +172,8 @@ class Get:
 
 
 Op: TypeAlias = Put | Delete | Get
-OpResult: TypeAlias = PutResult | DeleteResult | RangeResult
+OpResult: TypeAlias = "PutResult | DeleteResult | RangeResult | TxnResult"
+"""Of a transaction inside a transaction it is a `TxnResult`; only etcd has those."""
 Target: TypeAlias = Literal["version", "create_revision", "mod_revision", "value", "lease"]
 Relation: TypeAlias = Literal["==", "!=", "<", ">"]
 

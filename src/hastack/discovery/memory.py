@@ -23,19 +23,20 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 from urllib.parse import unquote, urlsplit
 
 from hastack._core._cancel import _current
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._errors import ClosedError, InvalidArgument
 from hastack._core._fork import renew_in_child
-from hastack._core._validate import integer, optional_seconds, seconds
+from hastack._core._validate import integer, optional_seconds, seconds, text
 
 from ._memory_engine import Engine
-from ._memory_lease import MemoryKept, MemoryLease
+from ._memory_kept import MemoryKept
+from ._memory_lease import MemoryLease
 from ._memory_watch import MemoryWatch
-from ._mvcc import TO_THE_LAST
+from ._mvcc import TO_THE_LAST, check_txn
 from ._mvcc_watch import Subscription
 from ._records import as_bytes, prefix_end
 
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
     from hastack.typing import Clock
 
+    from ._memory_shared import Shared
+    from ._memory_shared_lease import SharedLease
+    from ._memory_shared_watch import SharedWatch
     from ._records import (
         ClusterId,
         Compare,
@@ -58,6 +62,8 @@ if TYPE_CHECKING:
     from ._store import Kept, Lease, Watch
 
 __all__ = ("Store", "connect")
+
+_BOUNDS = {"history_events": 10_000, "history_bytes": 16 * 2**20, "quota": 256 * 2**20}
 
 
 @final
@@ -113,26 +119,34 @@ class Store:
             )
         )
 
-    def _open(self, engine: Engine) -> None:
+    def _open(self, engine: Engine | None, shared: Shared | None = None) -> None:
         self._engine = engine
+        self._shared = shared
         self._closed = False
-        self._open_watches: weakref.WeakSet[MemoryWatch] = weakref.WeakSet()
-        self._open_leases: weakref.WeakSet[MemoryLease] = weakref.WeakSet()
+        self._open_watches: weakref.WeakSet[MemoryWatch | SharedWatch] = weakref.WeakSet()
+        self._open_leases: weakref.WeakSet[MemoryLease | SharedLease] = weakref.WeakSet()
 
     @classmethod
-    def _of(cls, engine: Engine, url: str) -> Store:
-        """Another handle on the data of ``engine``."""
+    def _of(cls, url: str, engine: Engine | None, shared: Shared | None = None) -> Store:
+        """Another handle on the data of ``engine``, or on a store of several processes."""
         store = cls.__new__(cls)
         store.url = url
-        store._open(engine)
+        store._open(engine, shared)
         return store
 
     def _check(self, timeout: float | None = None) -> None:
-        """At the begin of a call. None of them waits, so a time limit matters only when it is over."""
         if self._closed:
             raise ClosedError(self.url)
         optional_seconds("timeout", timeout, zero=True)
         _current.get().check()
+
+    async def _call(self, timeout: float | None, name: str, *args: Any) -> Any:
+        """Call a method of the engine, wherever that is."""
+        self._check(timeout)
+        if self._engine is not None:
+            return getattr(self._engine, name)(*args)
+        assert self._shared is not None
+        return await self._shared.call(timeout, name, args)
 
     async def get(
         self, key: Key, *, revision: int = 0, timeout: float | None = None
@@ -169,14 +183,13 @@ class Store:
             Compacted: The revision is no longer kept.
             StoreError: It is in the future.
         """
-        self._check(timeout)
-        return self._engine.range(
-            *_span(key, end, prefix=prefix),
-            revision=integer("revision", revision, minimum=0),
-            limit=integer("limit", limit, minimum=0),
-            keys_only=keys_only,
-            count_only=count_only,
+        first, last = _span(key, end, prefix=prefix)
+        integer("revision", revision, minimum=0)
+        integer("limit", limit, minimum=0)
+        result: RangeResult = await self._call(
+            timeout, "range", first, last, revision, limit, keys_only, count_only
         )
+        return result
 
     async def scan(
         self, prefix: Key, *, page: int = 1000, revision: int = 0, keys_only: bool = False
@@ -220,10 +233,12 @@ class Store:
             LeaseLost: There is no such lease.
             StoreError: The request is too large, or the store is full.
         """
-        self._check(timeout)
         number = lease if isinstance(lease, int) else lease.id
-        key, value = as_bytes("key", key), as_bytes("value", value)
-        return self._engine.put(key, value, lease=number, prev=prev)
+        name = _span(key, None, prefix=False)[0]
+        result: PutResult = await self._call(
+            timeout, "put", name, as_bytes("value", value), number, prev
+        )
+        return result
 
     async def delete(
         self,
@@ -235,8 +250,9 @@ class Store:
         timeout: float | None = None,
     ) -> DeleteResult:
         """Delete the key, all keys in ``[key, end)``, or all under a prefix."""
-        self._check(timeout)
-        return self._engine.delete(*_span(key, end, prefix=prefix), prev=prev)
+        first, last = _span(key, end, prefix=prefix)
+        result: DeleteResult = await self._call(timeout, "delete", first, last, prev)
+        return result
 
     async def txn(
         self,
@@ -252,8 +268,9 @@ class Store:
             InvalidArgument: More than 128 operations, or two that write one key.
             LeaseLost: A put names a lease that there is not; nothing was done.
         """
-        self._check(timeout)
-        return self._engine.txn(compare, then, otherwise)
+        check_txn(compare, then, otherwise)
+        result: TxnResult = await self._call(timeout, "txn", compare, then, otherwise)
+        return result
 
     def watch(
         self,
@@ -273,31 +290,52 @@ class Store:
             raise InvalidArgument("key", key, "a key that is not empty")
         if start_revision is not None:
             integer("start_revision", start_revision)
-        one = Subscription(
-            name,
-            prefix=prefix,
-            start_revision=start_revision,
-            prev=prev,
-            buffer=integer("buffer", buffer),
-        )
-        return MemoryWatch(self, one)
+        integer("buffer", buffer)
+        watch: MemoryWatch | SharedWatch
+        if self._shared is None:
+            one = Subscription(
+                name, prefix=prefix, start_revision=start_revision, prev=prev, buffer=buffer
+            )
+            watch = MemoryWatch(self, one)
+        else:
+            from ._memory_shared_watch import SharedWatch
+            from ._memory_wire import WatchCall
+
+            self._check()
+            call = WatchCall(name, prefix, start_revision, prev, buffer)
+            watch = SharedWatch(self._shared, call)
+        self._open_watches.add(watch)
+        return watch
 
     def lease(self, ttl: float) -> Lease:
-        """A lease that lives as long as its block, unless somebody revokes it.
+        """A lease that is kept alive until its block is left.
+
+        In one process, and in the owner of a shared store, it lives as long as the store does.
 
         Args:
-            ttl: Seconds that it outlives an outage of the store.
+            ttl: Seconds that it outlives the last sign of life of its holder.
         """
-        return MemoryLease(self, seconds("ttl", ttl))
+        ttl = seconds("ttl", ttl)
+        lease: MemoryLease | SharedLease
+        if self._shared is None:
+            lease = MemoryLease(self, ttl)
+        else:
+            from ._memory_shared_lease import SharedLease
+
+            self._check()
+            lease = SharedLease(self._shared, ttl)
+        self._open_leases.add(lease)
+        return lease
 
     def keep(self, key: Key, value: Key, *, ttl: float) -> Kept:
         """A key that is there for as long as the block runs, and put back when it has gone."""
-        return MemoryKept(self, as_bytes("key", key), as_bytes("value", value), seconds("ttl", ttl))
+        name = _span(key, None, prefix=False)[0]
+        return MemoryKept(self, name, as_bytes("value", value), seconds("ttl", ttl))
 
     async def grant(self, ttl: float, *, timeout: float | None = None) -> int:
         """A raw lease, which ends after ``ttl`` seconds without `renew`; the answer is its id."""
-        self._check(timeout)
-        return self._engine.grant(seconds("ttl", ttl))
+        lease: int = await self._call(timeout, "grant", seconds("ttl", ttl))
+        return lease
 
     async def renew(self, lease: int, *, timeout: float | None = None) -> float:
         """Begin the time of a lease anew; the answer is its TTL in seconds.
@@ -305,8 +343,8 @@ class Store:
         Raises:
             LeaseLost: There is no such lease.
         """
-        self._check(timeout)
-        return self._engine.renew(lease)
+        ttl: float = await self._call(timeout, "renew", lease)
+        return ttl
 
     async def revoke(self, lease: int, *, timeout: float | None = None) -> None:
         """End a lease and delete what hangs on it.
@@ -314,8 +352,7 @@ class Store:
         Raises:
             LeaseLost: There is no such lease.
         """
-        self._check(timeout)
-        self._engine.revoke(lease)
+        await self._call(timeout, "revoke", lease)
 
     async def compact(self, revision: int, *, timeout: float | None = None) -> None:
         """Forget what happened before ``revision``.
@@ -324,24 +361,29 @@ class Store:
             Compacted: That has been done already.
             StoreError: The revision is in the future.
         """
-        self._check(timeout)
-        self._engine.compact(integer("revision", revision))
+        await self._call(timeout, "compact", integer("revision", revision))
 
     async def identity(self, *, timeout: float | None = None) -> ClusterId:
         """Who this is: a random number, another one in each process and each life of a store."""
-        self._check(timeout)
-        return self._engine.identity()
+        identity: ClusterId = await self._call(timeout, "identity")
+        return identity
 
     async def aclose(self) -> None:
         """Take no more calls through this handle; the data of a named store stays.
 
         Its watches end with a `ClosedError`, its leases as if their blocks had been left.
         """
+        if self._closed:
+            return
         self._closed = True
         for watch in list(self._open_watches):
-            watch._end(self.url)
-        for lease in list(self._open_leases):
-            lease._end(ClosedError(self.url))
+            watch._end(ClosedError(self.url))
+        try:
+            for lease in list(self._open_leases):
+                await lease._end(ClosedError(self.url))
+        finally:
+            if self._shared is not None:
+                await self._shared.close()
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -364,6 +406,8 @@ class Store:
             >>> type(clock.run(main())).__name__
             'LeaseLost'
         """
+        if self._engine is None:
+            raise InvalidArgument("outage", self, "a store of one process")
         self._engine.begin_outage()
         try:
             yield
@@ -371,7 +415,7 @@ class Store:
             self._engine.end_outage()
 
     def __repr__(self) -> str:
-        return f"<memory.Store {self.url} at revision {self._engine._data.revision}>"
+        return f"<memory.Store {self.url}>"
 
 
 def _span(key: Key, end: bytes | None, *, prefix: bool) -> tuple[bytes, bytes | None]:
@@ -400,7 +444,7 @@ class _Named:
         with self.lock:
             engine = self.engines.get(name)
             if engine is None:
-                engine = self.engines[name] = Store()._engine
+                engine = self.engines[name] = Engine(clock=SYSTEM_CLOCK, **_BOUNDS)
             return engine
 
 
@@ -408,20 +452,32 @@ _named = _Named()
 
 
 def connect(url: str = "memory://") -> Store:
-    """The store of that name in this process; made when it is first asked for.
+    """The store of that name: of this process, or of all that name the same file.
 
     Args:
-        url: ``"memory://name"``; without a name, the default store of the process.
+        url: ``"memory://name"`` for a store of this process, made when it is first asked for;
+            without a name, the default one. ``"memory:///path/to/file"`` for one that processes
+            of one user on one machine share: the first serves it to the others. Names and paths
+            are percent-encoded. Nothing is opened before the first call.
 
     Raises:
         InvalidArgument: It is no such URL.
 
     Example:
         >>> from hastack.discovery import memory
-        >>> memory.connect("memory://jobs").url
-        'memory://jobs'
+        >>> memory.connect("memory://jobs")
+        <memory.Store memory://jobs>
     """
-    parts = urlsplit(url)
-    if parts.scheme != "memory" or parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise InvalidArgument("url", url, "memory://NAME")
-    return Store._of(_named.get(unquote(parts.netloc)), url)
+    parts = urlsplit(text("url", url))
+    path = unquote(parts.path)
+    if parts.scheme != "memory" or parts.query or parts.fragment or (parts.netloc and path):
+        raise InvalidArgument("url", url, "memory://NAME or memory:///PATH")
+    if not path:
+        return Store._of(url, _named.get(unquote(parts.netloc)))
+    if path.endswith("/") or "\0" in path:
+        raise InvalidArgument("url", url, "memory:///PATH of a file")
+    from ._memory_shared import shared
+
+    one = shared(path, _BOUNDS)
+    one.open()
+    return Store._of(url, None, one)

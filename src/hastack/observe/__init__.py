@@ -10,7 +10,7 @@ from typing import Any
 
 _HOMES: dict[str, tuple[str, ...]] = {}
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("instruments",)
 
 __all__: tuple[str, ...] = ()
 

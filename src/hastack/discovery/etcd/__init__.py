@@ -6,17 +6,60 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._admin import Auth as Auth
+    from ._admin import Cluster as Cluster
+    from ._admin import Maintenance as Maintenance
+    from ._admin_records import Alarm as Alarm
+    from ._admin_records import LeaseInfo as LeaseInfo
+    from ._admin_records import Member as Member
+    from ._admin_records import Permission as Permission
+    from ._admin_records import Status as Status
     from ._client import Client as Client
     from ._client import connect as connect
+    from ._codec import Txn as Txn
     from ._options import TLS as TLS
+    from ._sync import SyncAuth as SyncAuth
+    from ._sync import SyncClient as SyncClient
+    from ._sync import SyncCluster as SyncCluster
+    from ._sync import SyncKept as SyncKept
+    from ._sync import SyncLease as SyncLease
+    from ._sync import SyncMaintenance as SyncMaintenance
+    from ._sync import SyncWatch as SyncWatch
 
 _HOMES = {
+    "_admin": ("Auth", "Cluster", "Maintenance"),
+    "_admin_records": ("Alarm", "LeaseInfo", "Member", "Permission", "Status"),
     "_client": ("Client", "connect"),
+    "_codec": ("Txn",),
     "_options": ("TLS",),
+    "_sync": (
+        *("SyncAuth", "SyncClient", "SyncCluster", "SyncKept", "SyncLease"),
+        *("SyncMaintenance", "SyncWatch"),
+    ),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ("Client", "TLS", "connect")  # noqa: RUF022  # plainly sorted, as everywhere
+__all__ = (  # noqa: RUF022  # plainly sorted, as everywhere
+    "Alarm",
+    "Auth",
+    "Client",
+    "Cluster",
+    "LeaseInfo",
+    "Maintenance",
+    "Member",
+    "Permission",
+    "Status",
+    "SyncAuth",
+    "SyncClient",
+    "SyncCluster",
+    "SyncKept",
+    "SyncLease",
+    "SyncMaintenance",
+    "SyncWatch",
+    "TLS",
+    "Txn",
+    "connect",
+)
 
 
 def __getattr__(name: str) -> Any:

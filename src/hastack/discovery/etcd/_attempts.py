@@ -43,16 +43,36 @@ def left(ctx: Context, ends: float) -> float:
     return max(found, 0.0)
 
 
+def raise_if_ended(ctx: Context, failure: Exception) -> None:
+    """Raise the context's error if it has ended, which is then why ``failure`` came."""
+    if ctx is BACKGROUND:
+        return
+    remaining = ctx.remaining()
+    if remaining is not None and remaining <= TICK and _read(failure)[0] == "DEADLINE_EXCEEDED":
+        ctx._ring()
+    ended = ctx.err()
+    if ended is not None:
+        raise ended from failure
+
+
 @final
 class Attempts:
     """The tries of one call from the first failure on."""
 
     def __init__(
-        self, transport: Transport, ctx: Context, ends: float, *, idempotent: bool, pinned: bool
+        self,
+        transport: Transport,
+        ctx: Context,
+        began: float,
+        ends: float,
+        *,
+        idempotent: bool,
+        pinned: bool,
     ) -> None:
         self._transport = transport
         self._shared = transport._shared
         self._ctx = ctx
+        self._began = began
         self._ends = ends
         self._idempotent = idempotent
         self._pinned = pinned
@@ -74,7 +94,7 @@ class Attempts:
             StoreError: There is no next try.
         """
         code, details, verdict = _read(failure)
-        self._raise_if_context_ended(code, failure)
+        raise_if_ended(self._ctx, failure)
         if verdict is Verdict.LOGIN and self._may_log_in():
             self._shared.forget_token(used)
             return address
@@ -83,7 +103,7 @@ class Attempts:
         if verdict in {Verdict.ELSEWHERE, Verdict.UNSURE} and patient:
             self._transport._missed(address)
         if verdict is Verdict.UNSURE and code == "DEADLINE_EXCEEDED" and self._spent():
-            details = f"no answer within {self._shared.options.timeout:g} s"
+            details = f"no answer within {self._ends - self._began:.3g} s"
         error = error_of(
             code,
             details,
@@ -103,17 +123,6 @@ class Attempts:
         if stop:
             error.add_note(f"etcd: gave up: {stop}")
         raise error from (None if isinstance(failure, NotSent) else failure)
-
-    def _raise_if_context_ended(self, code: str, failure: Exception) -> None:
-        ctx = self._ctx
-        if ctx is BACKGROUND:
-            return
-        remaining = ctx.remaining()
-        if code == "DEADLINE_EXCEEDED" and remaining is not None and remaining <= TICK:
-            ctx._ring()
-        ended = ctx.err()
-        if ended is not None:
-            raise ended from failure
 
     def _may_log_in(self) -> bool:
         self._logins += 1

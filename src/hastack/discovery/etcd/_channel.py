@@ -83,14 +83,10 @@ class Line:
         self.methods: dict[str, Any] = {}
 
     def unary(self, method: str) -> Any:
-        """The callable for a method with one request and one answer."""
+        """The callable for a method with one request and one answer, both as bytes."""
         found = self.methods.get(method)
         if found is None:
-            found = self.methods[method] = self.channel.unary_unary(
-                method,
-                request_serializer=_serialize,
-                response_deserializer=_wire.response(method).FromString,
-            )
+            found = self.methods[method] = self.channel.unary_unary(method)
         return found
 
     def stream(self, method: str, *, both: bool) -> Any:

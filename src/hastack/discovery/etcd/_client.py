@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from hastack._core._errors import ClosedError
+from hastack._core._errors import ClosedError, LeaseLost, NotAuthorized
 from hastack._core._fork import renew_in_child
 from hastack._core._portal import PORTAL
 from hastack._core._validate import integer
-from hastack.discovery._records import ClusterId, as_bytes
+from hastack.discovery._records import ClusterId, Get, RangeResult, as_bytes
 
 from . import _wire
 from ._codec import Codec
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
         KeyValue,
         Op,
         PutResult,
-        RangeResult,
         TxnResult,
     )
     from hastack.discovery._store import Kept, Lease, Watch
 
+    from ._admin import Auth, Cluster, Maintenance
+    from ._codec import Sort, Txn
     from ._lease import LeaseKeeper
     from ._options import TLS, Options
+    from ._sync import SyncClient
     from ._transport import Transport
     from ._watch import WatchHub
 
@@ -59,6 +62,8 @@ class Client:
         password: Its password.
         tls: Certificates, or ``True`` for those of the system.
         timeout: Seconds that a call without ``timeout=`` may take, retries included.
+        max_txn_ops: The servers' ``--max-txn-ops``.
+        max_request_bytes: The servers' ``--max-request-bytes``.
 
     Raises:
         InvalidArgument: An argument is not what its name asks for.
@@ -79,6 +84,8 @@ class Client:
         password: str | Secret | None = None,
         tls: TLS | bool | None = None,
         timeout: Seconds = 5.0,
+        max_txn_ops: int = 128,
+        max_request_bytes: int = 1_572_864,
     ) -> None:
         self._set_up(
             options_of(
@@ -88,12 +95,14 @@ class Client:
                 password=password,
                 tls=tls,
                 timeout=timeout,
+                max_txn_ops=max_txn_ops,
+                max_request_bytes=max_request_bytes,
             )
         )
 
     def _set_up(self, options: Options) -> None:
         self._shared = Shared(options)
-        self._codec = Codec(options.namespace)
+        self._codec = Codec(options.namespace, options.max_txn_ops)
         self._lock = threading.Lock()
         self._transports: dict[asyncio.AbstractEventLoop, Transport] = {}
         self._hub: WatchHub | None = None
@@ -132,7 +141,7 @@ class Client:
             StoreError: See `hastack.errors`.
         """
         request = _wire.RangeRequest(
-            key=self._codec.span(key)[0], revision=revision, serializable=serializable
+            key=self._codec.single(key), revision=revision, serializable=serializable
         )
         answer = await self._transport().call(
             _wire.RANGE, request, timeout=timeout, idempotent=True
@@ -147,15 +156,42 @@ class Client:
         prefix: bool = False,
         revision: int = 0,
         limit: int = 0,
+        sort: Sort = "key",
+        descending: bool = False,
         keys_only: bool = False,
         count_only: bool = False,
         serializable: bool = False,
         timeout: float | None = None,
     ) -> RangeResult:
-        first, last = self._codec.span(key, end, prefix=prefix)
-        request = _wire.RangeRequest(
-            key=first,
-            range_end=last,
+        r"""Keys of a range, in one answer; see `scan` for ranges that may be large.
+
+        Args:
+            key: First key, or the prefix. An empty one with ``prefix`` or ``end`` is the first of
+                all.
+            end: First key after the range; ``b"\0"`` for no end. Without it, and without
+                ``prefix``, the range is the one key.
+            prefix: All keys that begin with ``key``.
+            revision: Read the past; 0 for the newest revision.
+            limit: Most keys to hand out; 0 for all.
+            sort: What to sort by. The limit is applied after sorting.
+            descending: Largest first.
+            keys_only: Leave the values out.
+            count_only: Only count.
+            serializable: Let the endpoint answer from what it has, perhaps late, without asking
+                the cluster.
+            timeout: Seconds; the client's by default.
+
+        Raises:
+            Compacted: ``revision`` is no longer kept.
+            InvalidArgument: An argument is not what its name asks for.
+            StoreError: See `hastack.errors`.
+        """
+        request = self._codec.range_request(
+            key,
+            end,
+            prefix=prefix,
+            sort=sort,
+            descending=descending,
             revision=revision,
             limit=limit,
             keys_only=keys_only,
@@ -170,19 +206,42 @@ class Client:
     async def scan(
         self, prefix: Key, *, page: int = 1000, revision: int = 0, keys_only: bool = False
     ) -> AsyncIterator[KeyValue]:
+        """All keys under ``prefix`` as of one revision, however many pages it takes.
+
+        The first page decides the revision, the others are read at it; nothing is locked
+        meanwhile.
+
+        Args:
+            prefix: The prefix; empty for all keys.
+            page: Keys per request, and the most that are held at once.
+            revision: The revision to read at; 0 for the newest.
+            keys_only: Leave the values out.
+
+        Raises:
+            Compacted: The revision was compacted before the scan was through. What was handed out
+                is right as of that revision; begin again for the rest.
+            StoreError: See `hastack.errors`.
+        """
+        async for result in self._pages(prefix, page=page, revision=revision, keys_only=keys_only):
+            for kv in result.kvs:
+                yield kv
+
+    async def _pages(
+        self, prefix: Key, *, page: int, revision: int = 0, keys_only: bool = False
+    ) -> AsyncIterator[RangeResult]:
+        """The answers of a scan; the ``revision`` of each is the one that is read at."""
         first, last = self._codec.span(prefix, prefix=True)
-        codec = self._codec
         integer("page", page)
         while True:
             request = _wire.RangeRequest(
                 key=first, range_end=last, revision=revision, limit=page, keys_only=keys_only
             )
             answer = await self._transport().call(_wire.RANGE, request, idempotent=True)
-            for kv in answer.kvs:
-                yield codec.key_value(kv)
+            revision = revision or answer.header.revision
+            result = self._codec.range_result(answer)
+            yield RangeResult(result.kvs, result.count, result.more, revision)
             if not answer.more:
                 return
-            revision = revision or answer.header.revision
             first = answer.kvs[-1].key + b"\0"
 
     async def put(
@@ -194,13 +253,33 @@ class Client:
         prev: bool = False,
         timeout: float | None = None,
     ) -> PutResult:
+        """Set a key.
+
+        Args:
+            key: The key; not empty.
+            value: Its value.
+            lease: The lease to hang it on, or its id; 0 for none, whatever it hung on before.
+            prev: Hand out what the key held before.
+            timeout: Seconds; the client's by default.
+
+        Raises:
+            LeaseLost: There is no such lease.
+            StoreUnavailable: No endpoint answered. With ``indeterminate``, the key may have been
+                set all the same; a put that was not sent is repeated elsewhere by itself.
+            StoreError: See `hastack.errors`.
+        """
+        number = lease if isinstance(lease, int) else lease.id
         request = _wire.PutRequest(
-            key=self._codec.span(key)[0],
+            key=self._codec.single(key),
             value=as_bytes("value", value),
-            lease=lease if isinstance(lease, int) else lease.id,
+            lease=number,
             prev_kv=prev,
         )
-        answer = await self._transport().call(_wire.PUT, request, timeout=timeout)
+        try:
+            answer = await self._transport().call(_wire.PUT, request, timeout=timeout)
+        except LeaseLost as error:
+            error.lease = number
+            raise
         return self._codec.put_result(answer)
 
     async def delete(
@@ -212,6 +291,20 @@ class Client:
         prev: bool = False,
         timeout: float | None = None,
     ) -> DeleteResult:
+        """Delete a key or a range; see `range` for the arguments.
+
+        Args:
+            key: The key, first key or prefix.
+            end: First key after the range.
+            prefix: All keys that begin with ``key``.
+            prev: Hand out what was deleted.
+            timeout: Seconds; the client's by default.
+
+        Raises:
+            StoreUnavailable: No endpoint answered. With ``indeterminate``, the keys may be gone all
+                the same.
+            StoreError: See `hastack.errors`.
+        """
         first, last = self._codec.span(key, end, prefix=prefix)
         request = _wire.DeleteRangeRequest(key=first, range_end=last, prev_kv=prev)
         answer = await self._transport().call(_wire.DELETE_RANGE, request, timeout=timeout)
@@ -220,21 +313,82 @@ class Client:
     async def txn(
         self,
         compare: Sequence[Compare],
-        then: Sequence[Op],
-        otherwise: Sequence[Op] = (),
+        then: Sequence[Op | Txn],
+        otherwise: Sequence[Op | Txn] = (),
         *,
         timeout: float | None = None,
     ) -> TxnResult:
+        """Run ``then`` if all conditions hold and ``otherwise`` if not, in one step.
+
+        A transaction that changes something makes one revision. It may not change a key twice.
+
+        Args:
+            compare: The conditions; none always hold.
+            then: Operations when all hold.
+            otherwise: Operations when one does not.
+            timeout: Seconds; the client's by default.
+
+        Raises:
+            RequestTooLarge: More than 128 conditions, or operations in a branch (the server's
+                ``--max-txn-ops``). Nothing was sent: splitting it would not be one step any more,
+                so that is the caller's to decide.
+            StoreUnavailable: No endpoint answered. With ``indeterminate``, it may have been applied
+                all the same.
+            StoreError: See `hastack.errors`.
+        """
         request = self._codec.txn_request(compare, then, otherwise)
-        answer = await self._transport().call(_wire.TXN, request, timeout=timeout)
+        # Without writes it may be sent twice like any other read.
+        reads = all(isinstance(each, Get) for each in (*then, *otherwise))
+        answer = await self._transport().call(_wire.TXN, request, timeout=timeout, idempotent=reads)
         return self._codec.txn_result(answer)
 
     async def identity(self, *, timeout: float | None = None) -> ClusterId:
-        request = _wire.RangeRequest(key=b"\0", serializable=False, limit=1, keys_only=True)
-        answer = await self._transport().call(
-            _wire.RANGE, request, timeout=timeout, idempotent=True
-        )
+        """Which cluster this is, and its newest revision.
+
+        Raises:
+            StoreError: See `hastack.errors`.
+        """
+        request = _wire.RangeRequest(key=self._codec.namespace or b"\0", count_only=True)
+        try:
+            answer = await self._transport().call(
+                _wire.RANGE, request, timeout=timeout, idempotent=True
+            )
+        except NotAuthorized:
+            # Not that key, then. A member's status needs no permission; its revision may lag.
+            answer = await self._transport().call(
+                _wire.STATUS, _wire.StatusRequest(), timeout=timeout, idempotent=True
+            )
         return ClusterId(answer.header.cluster_id, answer.header.revision)
+
+    # More faces
+
+    @cached_property
+    def sync(self) -> SyncClient:
+        """The same calls for threads: each blocks until its answer is there."""
+        from ._sync import SyncClient
+
+        return SyncClient(self)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The members of the cluster."""
+        from ._admin import Cluster
+
+        return Cluster(self)
+
+    @cached_property
+    def maintenance(self) -> Maintenance:
+        """The data of the cluster and of single members."""
+        from ._admin import Maintenance
+
+        return Maintenance(self)
+
+    @cached_property
+    def auth(self) -> Auth:
+        """Users and roles."""
+        from ._admin import Auth
+
+        return Auth(self)
 
     # Watches and leases
 

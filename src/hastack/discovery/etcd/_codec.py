@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
-from hastack._core._errors import InvalidArgument
+import attrs
+
+from hastack._core._errors import InvalidArgument, RequestTooLarge
 from hastack.discovery._records import (
     Delete,
     DeleteResult,
@@ -25,19 +27,49 @@ if TYPE_CHECKING:
 
     from hastack.discovery._records import Compare, Key, Op, OpResult
 
+Sort: TypeAlias = Literal["key", "version", "create_revision", "mod_revision", "value"]
+"""What the keys of a range can be sorted by."""
+
+__all__ = ("Codec", "Txn")
+
 _TO_THE_LAST = b"\0"
+_SORTS = {"key": 0, "version": 1, "create_revision": 2, "mod_revision": 3, "value": 4}
 _RELATIONS = {"==": 0, ">": 1, "<": 2, "!=": 3}
 _TARGETS = {"version": 0, "create_revision": 1, "mod_revision": 2, "value": 3, "lease": 4}
+
+
+@final
+@attrs.frozen
+class Txn:
+    """A transaction inside a transaction; its result is a `hastack.discovery.TxnResult`.
+
+    Attributes:
+        compare: Conditions; all must hold for ``then`` to run.
+        then: Operations when they hold.
+        otherwise: Operations when they do not.
+
+    Example:
+        >>> from hastack.discovery import Compare, Put
+        >>> from hastack.discovery import etcd
+        >>> inner = etcd.Txn([Compare.absent("/b")], [Put("/b", "1")])
+        >>> len(inner.then), inner.otherwise
+        (1, ())
+    """
+
+    compare: Sequence[Compare]
+    then: Sequence[Op | Txn]
+    otherwise: Sequence[Op | Txn] = ()
 
 
 @final
 class Codec:
     """Encodes for one namespace: every key of a client begins with it, and no caller sees it."""
 
-    __slots__ = ("_cut", "namespace")
+    __slots__ = ("_cut", "max_txn_ops", "namespace")
 
-    def __init__(self, namespace: bytes) -> None:
+    def __init__(self, namespace: bytes, max_txn_ops: int = 128) -> None:
         self.namespace = namespace
+        self.max_txn_ops = max_txn_ops
         self._cut = len(namespace)
 
     def outer(self, key: Key, parameter: str = "key") -> bytes:
@@ -64,9 +96,7 @@ class Codec:
             whole = self.namespace + first
             return (whole, prefix_end(whole)) if whole else (b"\0", _TO_THE_LAST)
         if end is None:
-            if not first:
-                raise InvalidArgument("key", key, "a key that is not empty")
-            return self.namespace + first, b""
+            return self.single(first), b""
         last = as_bytes("end", end)
         if last == _TO_THE_LAST:
             last = prefix_end(self.namespace) if self.namespace else _TO_THE_LAST
@@ -75,6 +105,34 @@ class Codec:
         else:
             last = self.namespace + last
         return self.namespace + first or b"\0", last
+
+    def single(self, key: Key) -> bytes:
+        """One key as etcd knows it."""
+        first = as_bytes("key", key)
+        if not first:
+            raise InvalidArgument("key", key, "a key that is not empty")
+        return self.namespace + first
+
+    def range_request(
+        self,
+        key: Key,
+        end: bytes | None,
+        *,
+        prefix: bool,
+        sort: Sort,
+        descending: bool,
+        **others: Any,
+    ) -> Any:
+        """The message for a range request."""
+        first, last = self.span(key, end, prefix=prefix)
+        target = _SORTS.get(sort)
+        if target is None:
+            raise InvalidArgument("sort", sort, ", ".join(_SORTS))
+        # Keys come sorted; asking for it again would have the server fetch all of them first.
+        order = 0 if sort == "key" and not descending else 2 if descending else 1
+        return _wire.RangeRequest(
+            key=first, range_end=last, sort_target=target, sort_order=order, **others
+        )
 
     # Answers
 
@@ -111,9 +169,9 @@ class Codec:
             tuple(map(self.key_value, answer.prev_kvs)),
         )
 
-    def txn_result(self, answer: Any) -> TxnResult:
+    def txn_result(self, answer: Any, revision: int = 0) -> TxnResult:
         """The answer to a transaction."""
-        revision = answer.header.revision
+        revision = answer.header.revision or revision
         results = tuple(self._op_result(each, revision) for each in answer.responses)
         return TxnResult(answer.succeeded, results, revision)
 
@@ -123,14 +181,27 @@ class Codec:
             return self.put_result(response.response_put, revision)
         if kind == "response_range":
             return self.range_result(response.response_range, revision)
+        if kind == "response_txn":
+            return self.txn_result(response.response_txn, revision)
         return self.delete_result(response.response_delete_range, revision)
 
     # Requests
 
     def txn_request(
-        self, compare: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]
+        self,
+        compare: Sequence[Compare],
+        then: Sequence[Op | Txn],
+        otherwise: Sequence[Op | Txn],
     ) -> Any:
-        """The message for a transaction."""
+        """The message for a transaction.
+
+        Raises:
+            RequestTooLarge: There are more conditions, or operations in one branch, than the
+                server takes.
+        """
+        most = max(len(compare), len(then), len(otherwise))
+        if most > self.max_txn_ops:
+            raise RequestTooLarge("operations", most, self.max_txn_ops)
         return _wire.TxnRequest(
             compare=[self.compare(each) for each in compare],
             success=[self.op(each) for each in then],
@@ -146,12 +217,12 @@ class Codec:
             **{condition.target: condition.value},
         )
 
-    def op(self, op: Op) -> Any:
+    def op(self, op: Op | Txn) -> Any:
         """The message for an operation of a transaction."""
         if isinstance(op, Put):
             return _wire.RequestOp(
                 request_put=_wire.PutRequest(
-                    key=self.span(op.key)[0], value=op.value, lease=op.lease, prev_kv=op.prev
+                    key=self.single(op.key), value=op.value, lease=op.lease, prev_kv=op.prev
                 )
             )
         if isinstance(op, Delete):
@@ -166,4 +237,6 @@ class Codec:
             return _wire.RequestOp(
                 request_range=_wire.RangeRequest(key=first, range_end=last, limit=op.limit)
             )
-        raise InvalidArgument("op", op, "a Put, a Delete or a Get")
+        if isinstance(op, Txn):
+            return _wire.RequestOp(request_txn=self.txn_request(op.compare, op.then, op.otherwise))
+        raise InvalidArgument("op", op, "a Put, a Delete, a Get or an etcd.Txn")

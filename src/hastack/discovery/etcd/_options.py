@@ -9,7 +9,7 @@ import attrs
 
 from hastack._config._secret import Secret
 from hastack._core._errors import InvalidArgument
-from hastack._core._validate import seconds, text
+from hastack._core._validate import integer, seconds, text
 from hastack.discovery._records import as_bytes
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Options:
     password: Secret | None
     tls: TLS | None
     timeout: float
+    max_txn_ops: int
+    max_request_bytes: int
 
 
 def options_of(
@@ -79,6 +81,8 @@ def options_of(
     password: str | Secret | None = None,
     tls: TLS | bool | None = None,
     timeout: Seconds = 5.0,
+    max_txn_ops: int = 128,
+    max_request_bytes: int = 1_572_864,
 ) -> Options:
     """Check what a client was told.
 
@@ -104,6 +108,8 @@ def options_of(
         password=password,
         tls=_tls(tls, schemes),
         timeout=seconds("timeout", timeout),
+        max_txn_ops=integer("max_txn_ops", max_txn_ops),
+        max_request_bytes=integer("max_request_bytes", max_request_bytes),
     )
 
 

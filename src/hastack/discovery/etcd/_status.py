@@ -9,6 +9,7 @@ from hastack._core._errors import (
     Compacted,
     LeaseLost,
     NotAuthorized,
+    RequestTooLarge,
     StoreError,
     StoreTimeout,
     StoreUnavailable,
@@ -84,6 +85,10 @@ def error_of(code: str, details: str, *, endpoint: str, indeterminate: bool = Fa
         return Compacted(text, endpoint=endpoint)
     if text.startswith("requested lease not found"):
         return LeaseLost(text)
+    if text.startswith("request is too large") or "received message larger than max" in text:
+        return RequestTooLarge("bytes", endpoint=endpoint)
+    if text.startswith("too many operations in txn request"):
+        return RequestTooLarge("operations", endpoint=endpoint)
     kind: Callable[..., StoreError] = StoreError
     if code in {"PERMISSION_DENIED", "UNAUTHENTICATED"} or text.startswith(_DENIED):
         kind = NotAuthorized

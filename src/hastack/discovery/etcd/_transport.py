@@ -9,14 +9,17 @@ import time
 from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._cancel import BACKGROUND, _current
-from hastack._core._errors import ClosedError
+from hastack._core._errors import ClosedError, RequestTooLarge
+from hastack.context import with_cancel
 
 from . import _wire
-from ._attempts import Attempts, NotSent, left
+from ._attempts import Attempts, NotSent, final_error, left, raise_if_ended
 from ._channel import Line, load
 from ._stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from hastack._core._cancel import Context
 
     from ._shared import Shared
@@ -72,6 +75,9 @@ class Transport:
             ctx.check()
         asked = time.monotonic()
         ends = asked + (shared.options.timeout if timeout is None else timeout)
+        data = request.SerializeToString()
+        if len(data) > shared.options.max_request_bytes:
+            raise RequestTooLarge("bytes", len(data), shared.options.max_request_bytes)
         shared.budget.count_call()
         address = endpoint or shared.endpoints.first()
         attempts: Attempts | None = None
@@ -80,15 +86,13 @@ class Transport:
             metadata = shared.metadata
             try:
                 line = self._lines.get(address) or self._line(address)
-                if line.channel.get_state(True) is not grpc.READY:
-                    await self._connect(line, left(ctx, ends) / untried)
-                if metadata is None:
-                    metadata = await self._login(line, left(ctx, ends) / untried)
+                if metadata is None or line.channel.get_state(True) is not grpc.READY:
+                    metadata = await self._ready(line, ctx, left(ctx, ends) / untried)
                 limit = left(ctx, ends)
                 if idempotent and untried > 1:
                     limit /= untried
-                call = line.unary(method)(request, timeout=limit, metadata=metadata)
-                response = await (call if ctx is BACKGROUND else self._tied(call, ctx))
+                call = line.unary(method)(data, timeout=limit, metadata=metadata)
+                answer: bytes = await (call if ctx is BACKGROUND else self._tied(call, ctx, call))
             except grpc.Error as error:
                 failure: Exception = error
             except NotSent as error:
@@ -102,10 +106,15 @@ class Transport:
                 if not shared.endpoints.all_well:
                     shared.endpoints.succeeded(address)
                     self._probe_soon()
-                return response
+                return _wire.response(method).FromString(answer)
             if attempts is None:
                 attempts = Attempts(
-                    self, ctx, ends, idempotent=idempotent, pinned=endpoint is not None
+                    self,
+                    ctx,
+                    asked,
+                    ends,
+                    idempotent=idempotent,
+                    pinned=endpoint is not None,
                 )
             try:
                 address = await attempts.next(address, failure, metadata, asked)
@@ -142,8 +151,9 @@ class Transport:
         shared = self._shared
         ctx = _current.get()
         ctx.check()
-        ends = time.monotonic() + (shared.options.timeout if timeout is None else timeout)
-        attempts = Attempts(self, ctx, ends, idempotent=True, pinned=endpoint is not None)
+        began = time.monotonic()
+        ends = began + (shared.options.timeout if timeout is None else timeout)
+        attempts = Attempts(self, ctx, began, ends, idempotent=True, pinned=endpoint is not None)
         address = endpoint or shared.endpoints.first()
         async with self._opening:
             if self._stream_failures:
@@ -157,11 +167,9 @@ class Transport:
                 metadata = shared.metadata
                 try:
                     line = self._line(address)
-                    await self._connect(line, left(ctx, ends) / attempts.untried())
+                    metadata = await self._ready(line, ctx, left(ctx, ends) / attempts.untried())
                     if line.channel.get_state(True) is not self._grpc.READY:
                         raise NotSent("UNAVAILABLE", "failed to connect")
-                    if metadata is None:
-                        metadata = await self._login(line, left(ctx, ends))
                     carried = (*metadata, ("hasleader", "true")) if require_leader else metadata
                     call = line.stream(method, both=True)(metadata=carried)
                     return Stream(self, line.address, call, metadata)
@@ -172,6 +180,49 @@ class Transport:
                 except self._grpc.UsageError as error:
                     raise ClosedError("etcd client") from error
                 address = await attempts.next(address, failure, metadata, asked)
+
+    async def download(
+        self, method: str, request: Any, endpoint: str, *, timeout: float | None = None
+    ) -> AsyncIterator[Any]:
+        """The messages that one endpoint streams in answer to ``request``.
+
+        Leaving the iterator early ends the stream. Nothing is tried a second time.
+
+        Args:
+            method: Path of a method that streams its answers.
+            request: Its message.
+            endpoint: Who is asked.
+            timeout: Seconds for the whole of it; the current context alone bounds it by default.
+
+        Raises:
+            ContextError: The current context ended.
+            StoreError: The stream ended before its time; see `_status`.
+        """
+        shared, grpc = self._shared, self._grpc
+        ctx = _current.get()
+        ctx.check()
+        began = time.monotonic()
+        ends = began + (1e9 if timeout is None else timeout)
+        call = None
+        try:
+            line = self._line(endpoint)
+            metadata = await self._ready(line, ctx, min(left(ctx, ends), shared.options.timeout))
+            call = line.stream(method, both=False)(
+                request, timeout=left(ctx, ends), metadata=metadata
+            )
+            while (message := await self._tied(call.read(), ctx, call)) is not grpc.EOF:
+                yield message
+        except grpc.UsageError as error:
+            raise ClosedError("etcd client") from error
+        except asyncio.CancelledError:
+            self._raise_if_ours(ctx)
+            raise
+        except (grpc.Error, NotSent) as error:
+            raise_if_ended(ctx, error)
+            raise final_error(error, endpoint) from error
+        finally:
+            if call is not None:
+                call.cancel()
 
     async def server_version(self, endpoint: str) -> tuple[int, int, int]:
         """The version of the server at ``endpoint``; asked once until that endpoint fails."""
@@ -206,6 +257,13 @@ class Transport:
             line = self._lines[address] = Line(address, channel)
         return line
 
+    async def _ready(self, line: Line, ctx: Context, seconds: float) -> tuple[tuple[str, str], ...]:
+        """Connect, if need be, and hand out what calls carry; given up when ``ctx`` ends."""
+        async with with_cancel(ctx):
+            await self._connect(line, seconds)
+            metadata = self._shared.metadata
+            return await self._login(line, seconds) if metadata is None else metadata
+
     async def _connect(self, line: Line, seconds: float) -> None:
         """Wait until the channel is connected or has failed to.
 
@@ -232,7 +290,9 @@ class Transport:
                 name=options.user, password=options.password.reveal()
             )
             try:
-                answer = await line.unary(_wire.AUTHENTICATE)(request, timeout=seconds)
+                data = await line.unary(_wire.AUTHENTICATE)(
+                    request.SerializeToString(), timeout=seconds
+                )
             except self._grpc.Error as error:
                 code, details = error.code().name, error.details() or ""
                 if code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
@@ -241,12 +301,13 @@ class Transport:
                     raise
                 metadata: tuple[tuple[str, str], ...] = ()
             else:
-                metadata = (("token", answer.token),)
+                token = _wire.AuthenticateResponse.FromString(data).token
+                metadata = (("token", token),)
             shared.metadata = metadata
             return metadata
 
-    async def _tied(self, call: Any, ctx: Context) -> Any:
-        """Await ``call``, cancelled when ``ctx`` is."""
+    async def _tied(self, step: Any, ctx: Context, call: Any) -> Any:
+        """Await a step of ``call``, which is cancelled with ``ctx``."""
         loop = self._loop
 
         def cancel() -> None:
@@ -257,7 +318,7 @@ class Transport:
 
         stop = ctx._watch(cancel)  # the deadline is in grpc's hands already
         try:
-            return await call
+            return await step
         finally:
             stop()
 
@@ -293,7 +354,7 @@ class Transport:
         with contextlib.suppress(NotSent, self._grpc.UsageError):
             await self._connect(line, _PROBE)
             try:
-                await line.unary(_wire.STATUS)(_wire.StatusRequest(), timeout=_PROBE)
+                await line.unary(_wire.STATUS)(b"", timeout=_PROBE)  # a StatusRequest
             except self._grpc.Error as error:
                 if error.code().name in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}:
                     return

@@ -42,7 +42,7 @@ def _load() -> None:
     pools = require("google.protobuf.descriptor_pool", extra="etcd")
     factory = require("google.protobuf.message_factory", extra="etcd")
     sets = require("google.protobuf.descriptor_pb2", extra="etcd")
-    data = resources.files(__package__).joinpath("proto.binpb").read_bytes()
+    data = resources.files("hastack.discovery.etcd").joinpath("proto.binpb").read_bytes()
     pool = pools.DescriptorPool()
     files = sets.FileDescriptorSet.FromString(data).file
     for file in files:
