@@ -435,6 +435,21 @@ def test_a_key_whose_values_never_repeat_is_no_longer_kept(monkeypatch):
     assert attributes._fragments.strings["some"].kept
 
 
+@pytest.mark.parametrize("bits", range(1, 64))
+def test_varints_of_every_length(bits):
+    for number in ((1 << bits) - 1, 1 << bits - 1, -(1 << bits - 1)):
+        assert attribute_of(number)[0].int_value == number
+
+
+def test_dropped_attributes_of_log_records():
+    for attributes, dropped in ((BoundedAttributes(1, {"a": 1, "b": 2}), 1), ({"a": 1}, 0)):
+        found, _ = only_log(log(attributes=attributes))
+        assert found.dropped_attributes_count == dropped
+        assert len(found.attributes) == 1
+    found, _ = only_log(log(attributes=BoundedAttributes(2, {"a": 1, "b": 2})))
+    assert found.dropped_attributes_count == 0
+
+
 def log(**fields):
     record = LogRecord(observed_timestamp=1)
     for name, value in fields.items():

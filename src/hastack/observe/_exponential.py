@@ -108,7 +108,7 @@ def upper_bound(index: int, scale: int) -> float:
 
 
 def classic_bounds(scale: int, positive: Side, negative: Side, most: int) -> tuple[int, Side, Side]:
-    """The scale at which each side has at most ``most`` buckets, and the sides on it."""
+    """The scale at which each side has at most ``most`` buckets, two at least, and the sides on it."""
     positive = positive.trimmed()
     negative = negative.trimmed()
     while max(len(positive.counts), len(negative.counts)) > most:

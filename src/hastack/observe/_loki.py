@@ -229,9 +229,10 @@ class LokiPush:
         metadata: list[bytes] = []
         room = METADATA
         for name, value in together(pairs, place.scope, place.resource):
-            room -= len(name) + len(value.encode())
-            if len(metadata) < ENTRIES and room >= 0:
+            size = len(name) + len(value.encode())
+            if len(metadata) < ENTRIES and size <= room:
                 metadata += encoded(self._form, [(name, value)])
+                room -= size
             else:
                 tally.repaired += 1
         return self._form.entry(time, self._form.line(line), metadata)

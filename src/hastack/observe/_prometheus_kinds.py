@@ -10,7 +10,7 @@ from ._attribute_text import clean
 from ._metrics_walk import EXPONENTIAL, GAUGE, HISTOGRAM, SUM, kind_of
 from ._otlp_lenient import enum_value, read
 from ._otlp_values import as_text
-from ._prometheus_names import Translation, escape, family_name, without_total
+from ._prometheus_names import Translation, escape, family_name, with_suffix, without_total
 
 if TYPE_CHECKING:
     from ._otlp_values import Tally
@@ -90,11 +90,13 @@ def identify(
     if kind != COUNTER:
         family = escape(named.name, escaping)
         return Identity(family, family, family, kind, named.unit)
-    whole = f"{named.name}_total" if translation.suffixes else named.name
+    whole = named.name
+    if translation.suffixes:
+        whole = with_suffix(whole, "total", translation)
     base = without_total(whole)
     if not openmetrics:
         sample = escape(whole, escaping)
-        return Identity(sample, sample, escape(base, escaping), kind, "")
+        return Identity(sample, sample, escape(base, escaping), kind, named.unit)
     family = escape(base, escaping)
     if whole.endswith("_total"):
         return Identity(family, f"{family}_total", family, kind, named.unit)

@@ -127,8 +127,13 @@ def family_name(
         name = without_total(name)
     words = "ratio" if gauge and unit == "1" else unit_words(unit)
     if words and not _has(name, words):
-        name = f"{name}_{words}"
+        name = with_suffix(name, words, translation)
     return FamilyName(name, words if words and name.endswith(f"_{words}") else "")
+
+
+def with_suffix(name: str, suffix: str, translation: Translation) -> str:
+    """``name`` with one more word."""
+    return f"{name.rstrip('_') if translation.underscores else name}_{suffix}"
 
 
 def without_total(name: str) -> str:

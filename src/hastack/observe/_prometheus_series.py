@@ -1,9 +1,4 @@
-"""Lines of one metric in a text format, mostly from pieces that were written before.
-
-What stands before a value depends on the attributes only. The SDK shows the same mapping of
-attributes at every collection, so pieces are found by its identity, and used as long as it holds
-the same values.
-"""
+"""Lines of one metric in a text format, mostly from pieces that were written before."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from ._attribute_memory import Memory
 from ._exponential import SCALES, Side, classic
 from ._otlp_lenient import number, read, sequence
 from ._prometheus_exemplars import by_bucket, exemplar_text, exemplars_of, largest
@@ -53,13 +49,11 @@ class Shape:
 
 
 class Pieces:
-    """What stands before the values of one series, and what it was made from."""
+    """What stands before the values of one series."""
 
-    __slots__ = ("attributes", "bounds", "buckets", "created", "head", "pairs", "values")
+    __slots__ = ("bounds", "buckets", "created", "head", "pairs")
 
-    def __init__(self, attributes: Any, values: tuple[Any, ...], pairs: Pairs) -> None:
-        self.attributes = attributes  # kept alive, so that no other mapping has its identity
-        self.values = values
+    def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
         self.head = ""
         self.created = ""
@@ -74,13 +68,13 @@ class Lines:
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
-        self._known: dict[int, Pieces] = {}
+        self._known = Memory[Pieces]()
 
     def numbers(
         self, points: Sequence[Any], lines: list[str], series: list[str], tally: Tally
     ) -> None:
         """A text for each series into ``lines``, and into ``series`` what tells it apart."""
-        self._bound(len(points))
+        self._known.began(len(points))
         shape = self._shape
         for point in points:
             pieces = self._find(point, tally)
@@ -101,12 +95,12 @@ class Lines:
         self, points: Sequence[Any], lines: list[str], series: list[str], tally: Tally
     ) -> None:
         """Buckets, count and sum of each point."""
-        self._bound(len(points))
+        self._known.began(len(points))
         for point in points:
             pieces = self._find(point, tally)
             bounds = sequence(read(point, "explicit_bounds", tally), tally)
             if pieces.bounds != bounds:
-                if not _rising(bounds):
+                if not rising(bounds):
                     tally.unsupported += 1
                     continue
                 pieces.buckets = self._heads(pieces, [bound_text(each) for each in bounds])
@@ -121,7 +115,7 @@ class Lines:
         self, points: Sequence[Any], lines: list[str], series: list[str], tally: Tally
     ) -> None:
         """The same of exponential histograms, whose buckets become classic ones."""
-        self._bound(len(points))
+        self._known.began(len(points))
         for point in points:
             pieces = self._find(point, tally)
             scale = read(point, "scale", tally)
@@ -140,30 +134,21 @@ class Lines:
             lines.append(self._histogram(point, pieces, bounds, counts, tally))
             series.append(pieces.head)
 
-    def _bound(self, points: int) -> None:
-        if len(self._known) > 2 * points + 64:  # mappings that were shown once
-            self._known.clear()
-
     def _find(self, point: Any, tally: Tally) -> Pieces:
         attributes = read(point, "attributes", tally) or _NONE
-        pieces = self._known.get(id(attributes))
-        try:
-            values = tuple(attributes.values())
-            if pieces is not None and pieces.values == values:
-                return pieces
-        except Exception:  # not a mapping, or one at which another thread works
-            values = ()
+        pieces = self._known.find(attributes)
+        if pieces is not None:
+            return pieces
         repaired = tally.repaired
         shape = self._shape
-        pairs = merged(
-            [*shape.labels, *labels_of(attributes, shape.translation, shape.escaping, tally)]
-        )
-        pieces = Pieces(attributes, values, pairs)
+        own = labels_of(attributes, shape.translation, shape.escaping, tally)
+        pairs = merged([*shape.labels, *own])
+        pieces = Pieces(pairs)
         pieces.head = self._head(shape.sample, pairs)
         if shape.created:
             pieces.created = self._head(f"{shape.created}_created", pairs)
         if tally.repaired == repaired:
-            self._known[id(attributes)] = pieces
+            self._known.keep(attributes, pieces)
         return pieces
 
     def _head(self, name: str, pairs: Pairs, more: str = "") -> str:
@@ -234,7 +219,8 @@ def side_of(buckets: Any, tally: Tally) -> Side:
     return Side(offset, tuple([number(count, 64, tally) for count in counts]))
 
 
-def _rising(bounds: Sequence[Any]) -> bool:
+def rising(bounds: Sequence[Any]) -> bool:
+    """Whether these are bounds of buckets at all."""
     try:
         before = -inf
         for bound in bounds:
