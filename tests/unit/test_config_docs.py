@@ -18,8 +18,10 @@ def test_the_file_in_the_guide_names_every_setting_with_its_default():
     loaded = config.load(env=None, override=given)
     assert loaded.lifecycle == config.LifecycleConfig()
     assert loaded.health == config.HealthConfig()
+    assert loaded.discovery == config.DiscoveryConfig()
     assert set(given["lifecycle"]) | {"lame_duck"} == set(attrs.fields_dict(config.LifecycleConfig))
     assert set(given["health"]) == set(attrs.fields_dict(config.HealthConfig))
+    assert set(given["discovery"]) | {"cache"} == set(attrs.fields_dict(config.DiscoveryConfig))
     assert set(given) == set(attrs.fields_dict(config.Config)) - {"sections"}
 
 

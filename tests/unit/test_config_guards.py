@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hastack import config, health, lifecycle, ratelimit
+from hastack import config, discovery, health, lifecycle, ratelimit
 from hastack._config._types import fields_of, kinds_of
 from hastack.errors import ConfigError, InvalidArgument
 from hastack.ratelimit._from_config import _CLASSES
@@ -51,6 +51,14 @@ def test_health_takes_its_settings_as_options():
     parameters = inspect.signature(health.Health).parameters
     assert {name: parameters[name].default for name in given} == given
     health.Health(**given)
+
+
+def test_discovery_takes_its_settings_as_options():
+    given = attrs.asdict(config.DiscoveryConfig(), recurse=False)
+    parameters = inspect.signature(discovery.connect).parameters
+    defaults = {name: parameters[name].default for name in given}
+    assert {**defaults, "url": config.Secret(defaults["url"])} == given
+    discovery.connect(**given)
 
 
 @pytest.mark.parametrize(

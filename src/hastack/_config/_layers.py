@@ -184,8 +184,10 @@ def _is_bare(key: object) -> bool:
     return isinstance(key, str) and key.replace("-", "_").replace("_", "a").isalnum()
 
 
-# Variables with the usual prefix that steer the build, not a service.
-NOT_SETTINGS = frozenset({"HASTACK_PURE", "HASTACK_COMPILE", "HASTACK_APT"})
+# Variables with the usual prefix that steer the build or the command line, not a service.
+NOT_SETTINGS = frozenset(
+    {"HASTACK_PURE", "HASTACK_COMPILE", "HASTACK_APT", "HASTACK_DISCOVERY_URL"}
+)
 
 
 def read_environment(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003  # annotations are resolved at runtime
+from pathlib import Path  # noqa: TC003  # the same
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, final
 
@@ -12,6 +13,7 @@ import attrs
 from hastack._core._errors import InvalidArgument
 
 from ._fields import SECTIONS, Rate, Seconds, setting
+from ._secret import Secret
 
 T = TypeVar("T")
 
@@ -227,6 +229,28 @@ class HealthConfig:
 
 @final
 @attrs.frozen(kw_only=True)
+class DiscoveryConfig:
+    """Where instances are registered; fields are the options of `hastack.discovery.connect`."""
+
+    url: Secret = setting(
+        Secret("memory://"),
+        help="Store: memory://NAME or etcd://USER:PASSWORD@HOST:PORT,HOST:PORT. Masked, because "
+        "it may hold a password.",
+    )
+    namespace: str = setting("default", help="Tenant or environment.")
+    origin: str = setting("local", help="Name of the cluster that the store belongs to.")
+    timeout: Seconds = setting(5.0, above=0.0, help="Longest wait of one call for the store.")
+    idle: Seconds = setting(300.0, above=0.0, help="When a watch ends that nobody uses.")
+    stale_after: Seconds = setting(
+        15.0, above=0.0, help="Time without certainty after which a view is called stale."
+    )
+    cache: Path | None = setting(
+        None, help="File with the last good views, to start with while the store is away."
+    )
+
+
+@final
+@attrs.frozen(kw_only=True)
 class Config:
     """The settings of hastack; frozen.
 
@@ -234,6 +258,7 @@ class Config:
         ratelimit: Guards by name.
         lifecycle: How the service starts and stops.
         health: How health is judged.
+        discovery: Where instances are registered.
         sections: Settings of further packages, by name; read them through their `Section`.
     """
 
@@ -244,6 +269,9 @@ class Config:
         factory=LifecycleConfig, help="How the service starts and stops."
     )
     health: HealthConfig = setting(factory=HealthConfig, help="How health is judged.")
+    discovery: DiscoveryConfig = setting(
+        factory=DiscoveryConfig, help="Where instances are registered."
+    )
     sections: Mapping[str, Any] = attrs.field(
         factory=lambda: MappingProxyType({}), metadata={SECTIONS: True}
     )

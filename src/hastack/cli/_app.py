@@ -19,6 +19,7 @@ __all__ = ("app",)
 _COMMANDS = {
     "config": ("_config", "config", "Check, show and describe configuration."),
     "demo": ("_demo", "demo", "Drive a guarded service past its capacity and compare strategies."),
+    "discovery": ("_discovery", "discovery", "Look at what is registered; register by hand."),
     "doctor": ("_doctor", "doctor", "Say what hastack finds on this machine."),
 }
 

@@ -159,6 +159,11 @@ class Registration:
         return self._standing.healthy
 
     @property
+    def error(self) -> BaseException | None:
+        """What the last probe or the store said, when it was not well."""
+        return self._probe_error or self._error
+
+    @property
     def state(self) -> State:
         """Where it stands.
 

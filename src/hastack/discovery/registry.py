@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from hastack import context
+from hastack._config._secret import Secret
 from hastack._core import _validate
 from hastack._core._errors import ClosedError, InvalidArgument
 from hastack._core._fork import renew_in_child
@@ -488,7 +489,7 @@ def _dropped(book: Book, store: Store | None) -> None:
 
 
 def connect(
-    url: str = "memory://",
+    url: str | Secret = "memory://",
     *,
     namespace: str = "default",
     origin: str = LOCAL,
@@ -501,7 +502,8 @@ def connect(
 
     Args:
         url: ``"memory://"`` or ``"memory://name"`` for the embedded store of this process,
-            ``"etcd://host:2379,host2:2379"`` for etcd (see `hastack.discovery.etcd`).
+            ``"etcd://user:password@host:2379,host2:2379/prefix"`` for etcd (see
+            `hastack.discovery.etcd.connect`). A `hastack.config.Secret` will do too.
         namespace: As in `Registry`, like all that follow.
         origin: Name of the cluster that the store belongs to.
         timeout: Seconds that a call waits for the store at most.
@@ -517,17 +519,26 @@ def connect(
         >>> from hastack import discovery
         >>> discovery.connect("memory://docs", namespace="staging")
         <Registry memory://docs 'staging'>
+
+        With settings from files and the environment (``HASTACK_DISCOVERY__URL``):
+
+        >>> import attrs
+        >>> from hastack import config
+        >>> settings = config.load(env={"HASTACK_DISCOVERY__URL": "memory://docs"}).discovery
+        >>> discovery.connect(**attrs.asdict(settings, recurse=False))
+        <Registry memory://docs 'default'>
     """
-    scheme = _validate.text("url", url).partition("://")[0]
+    address = url.reveal() if isinstance(url, Secret) else _validate.text("url", url)
+    scheme = address.partition("://")[0]
     store: Store
     if scheme == "memory":
         from . import memory
 
-        store = memory.connect(url)
+        store = memory.connect(address)
     elif scheme in {"etcd", "etcds"}:
         from . import etcd
 
-        store = etcd.connect(url)
+        store = etcd.connect(address)
     else:
         raise InvalidArgument("url", url, "memory://NAME or etcd://HOST:PORT,HOST:PORT")
     registry = Registry(
