@@ -27,7 +27,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "pipeline": ("Account", "Exporter", "Pipeline", "Report"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("instruments", "metrics", "pipeline", "records", "traces")
+_MODULES: tuple[str, ...] = ("instruments", "logs", "metrics", "pipeline", "records", "traces")
 
 __all__ = (
     "Account",

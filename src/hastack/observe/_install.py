@@ -85,6 +85,7 @@ class Installed:
         """
         began = time.monotonic()
         limit = seconds("timeout", timeout, zero=True)
+        _threads.has_ended(self)
         if self._bridge is not None:
             self._bridge.close()
         if self._handler is not None:

@@ -91,8 +91,9 @@ class Ending(Protocol):
 EXIT_TIMEOUT = 5.0
 """Seconds for everything together at the end of the interpreter, unless `shutdown` was called."""
 
-# Those that feed others end before these: a last collection of metrics still goes out.
-_feeding: weakref.WeakSet[Ending] = weakref.WeakSet()
+# Those that feed others end before these, so that a last collection of metrics still goes out.
+# Nobody else has to hold on to them.
+_feeding: dict[int, Ending] = {}
 _live: weakref.WeakSet[Ending] = weakref.WeakSet()
 _hooked_in = 0
 
@@ -100,7 +101,10 @@ _hooked_in = 0
 def end_with_process(member: Ending, *, first: bool = False) -> None:
     """Shut ``member`` down at the latest when the interpreter ends."""
     global _hooked_in
-    (_feeding if first else _live).add(member)
+    if first:
+        _feeding[id(member)] = member
+    else:
+        _live.add(member)
     if _hooked_in == os.getpid():
         return
     if not _hooked_in:
@@ -114,7 +118,12 @@ def end_with_process(member: Ending, *, first: bool = False) -> None:
         Finalize(None, _at_exit, exitpriority=100)
 
 
+def has_ended(member: Ending) -> None:
+    """Nothing is left to do for ``member`` when the interpreter ends."""
+    _feeding.pop(id(member), None)
+
+
 def _at_exit() -> None:
     until = time.monotonic() + EXIT_TIMEOUT
-    for member in (*_feeding, *_live):
+    for member in (*_feeding.values(), *_live):
         member._end_with_process(until)

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from hastack import context as _context
@@ -148,7 +149,7 @@ class Exporter:
             raise InvalidArgument("spill.directory", None, "a directory, with when_full='spill'")
         shape = self._encoder.format
         return SpillFiles(
-            spill.directory,
+            Path(spill.directory),
             self.name,
             shards=self._rules.shards,
             about={
