@@ -13,9 +13,10 @@ import sys
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
+from etcd_servers import Etcd, binaries
 
 from hastack import context
-from hastack.discovery import Compare, Delete, Get, KeyValue, Put, memory
+from hastack.discovery import Compare, Delete, Get, KeyValue, Put, etcd, memory
 from hastack.errors import ClosedError, Compacted, DeadlineExceeded, InvalidArgument, StoreError
 
 _number = itertools.count()
@@ -61,6 +62,41 @@ class SharedPeer(SharedOwner):
                 yield store
 
 
+class OnEtcd(Kind):
+    """On an etcd server."""
+
+    def __init__(self, version, request):
+        self.name = f"etcd-{version}"
+        self.endpoint = request.getfixturevalue("etcd_endpoints")(version)
+
+    @asynccontextmanager
+    async def open(self):
+        store = etcd.Client(self.endpoint)
+        try:
+            yield store
+        finally:
+            await store.aclose()
+
+
+@pytest.fixture(scope="module")
+def etcd_endpoints(tmp_path_factory):
+    """Gives the endpoint of a server by version; one of each serves the whole module."""
+    started = {}
+
+    def endpoint(version):
+        if version not in started:
+            found = binaries()
+            if version not in found:
+                pytest.skip(f"no etcd {version} on this machine")
+            member = Etcd(tmp_path_factory.mktemp("etcd"), binary=found[version])
+            started[version] = member.start()
+        return started[version].endpoint
+
+    yield endpoint
+    for member in started.values():
+        member.kill()
+
+
 @contextmanager
 def owner_process(path):
     """Another process that serves the store at ``path``."""
@@ -89,9 +125,14 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture(params=[Kind, SharedOwner, SharedPeer], ids=lambda kind: kind.name)
+@pytest.fixture(params=["memory", "shared-owner", "shared-peer", "etcd-3.4", "etcd-3.5"])
 def kind(request, tmp_path):
-    return request.param() if request.param is Kind else request.param(tmp_path)
+    name = request.param
+    if name.startswith("etcd"):
+        return OnEtcd(name.removeprefix("etcd-"), request)
+    return {kind.name: kind for kind in (SharedOwner, SharedPeer)}.get(name, lambda _: Kind())(
+        tmp_path
+    )
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 import attrs
 
 from hastack._core._errors import InvalidArgument, RequestTooLarge
+from hastack._core._validate import integer
 from hastack.discovery._records import (
     Delete,
     DeleteResult,
@@ -133,6 +134,8 @@ class Codec:
     ) -> Any:
         """The message for a range request."""
         first, last = self.span(key, end, prefix=prefix)
+        for name in ("limit", "revision"):
+            integer(name, others.get(name, 0), minimum=0)
         target = _SORTS.get(sort)
         if target is None:
             raise InvalidArgument("sort", sort, ", ".join(_SORTS))
