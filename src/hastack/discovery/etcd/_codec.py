@@ -130,9 +130,13 @@ class Codec:
         prefix: bool,
         sort: Sort,
         descending: bool,
+        revision: int = 0,
+        limit: int = 0,
         **others: Any,
     ) -> Any:
         """The message for a range request."""
+        integer("revision", revision, minimum=0)
+        integer("limit", limit, minimum=0)
         first, last = self.span(key, end, prefix=prefix)
         for name in ("limit", "revision"):
             integer(name, others.get(name, 0), minimum=0)
@@ -142,7 +146,13 @@ class Codec:
         # Keys come sorted; asking for it again would have the server fetch all of them first.
         order = 0 if sort == "key" and not descending else 2 if descending else 1
         return _wire.RangeRequest(
-            key=first, range_end=last, sort_target=target, sort_order=order, **others
+            key=first,
+            range_end=last,
+            revision=revision,
+            limit=limit,
+            sort_target=target,
+            sort_order=order,
+            **others,
         )
 
     # Answers
