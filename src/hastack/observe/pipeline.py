@@ -18,6 +18,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+import attrs
+
 from hastack import context as _context
 from hastack._core._errors import InvalidArgument
 from hastack._core._fork import renew_in_child
@@ -26,6 +28,7 @@ from hastack.ratelimit._backoff import Backoff
 
 from . import _threads
 from ._account import Account
+from ._answers import NoAnswer
 from ._compress import compress, decompress
 from ._encoding import Encoded, Encoder, WireFormat
 from ._flow import Entry, Flow, Launch, Rules
@@ -34,6 +37,7 @@ from ._queue import WhenFull
 from ._report import Report
 from ._retry_rules import Kind, RetryRules, judge
 from ._shards import Body, shard_of
+from ._sizes import of_record, of_span
 from ._spill import SpillError, SpillFiles
 from ._split import halves
 from ._transport import Transport
@@ -63,6 +67,12 @@ __all__ = (
 )
 
 _CACHED_SERVICES = 1024
+_ADMITTED = Entry.ADMITTED
+_INBOX = 2048
+_MANY_ENOUGH = 512
+_suppressed = _threads.suppressed
+_LOOK = 0.1  # seconds; below this, a first item wakes whoever encodes
+_IDLE_LOOKS = 10  # looks in vain before it sleeps until a first item wakes it
 _SPILL_RESERVE = 1.0  # seconds of a shutdown kept for writing to disk
 
 
@@ -86,6 +96,8 @@ class Exporter:
         spill: Where bodies go with ``when_full="spill"``.
         breaker: Shared with the other exporters of the backend.
         timeout: Seconds for one request.
+        measure: The resource of an item of `hand_in`, and about how many bytes of memory the item
+            takes; by default those of the SDK's spans or log records.
 
     Raises:
         InvalidArgument: A setting is out of range or contradicts another.
@@ -105,6 +117,7 @@ class Exporter:
         spill: SpillConfig | None = None,
         breaker: CircuitBreaker | None = None,
         timeout: Seconds = 10.0,
+        measure: Callable[[Any], tuple[Any, int]] | None = None,
     ) -> None:
         queue = QueueConfig() if queue is None else queue
         spill = SpillConfig() if spill is None else spill
@@ -116,6 +129,7 @@ class Exporter:
         self.name = name
         self.signal = signal
         self._encoder = encoder
+        self._measure = measure or (of_record if signal == "logs" else of_span)
         self._transport = transport
         self._retry_rules = rules
         self._compression = compression or known[0]
@@ -170,11 +184,14 @@ class Exporter:
         self._lock = threading.RLock()
         self._flow = Flow(self._rules)
         self._late: deque[tuple[int, Any, int, int]] = deque()
+        self._inbox: deque[Any] = deque()
+        self._inbox_limit = min(_INBOX, self._rules.max_units // 8)
+        self._set_pace()
         self._packer = _threads.Doze()
         self._senders = [_threads.Doze() for _ in range(self._rules.shards)]
         self._threads: dict[str, threading.Thread] = {}
         self._waiting: deque[threading.Event] = deque()
-        self._flushes: list[tuple[tuple[int, ...], threading.Event]] = []
+        self._flushes: list[tuple[tuple[int, ...] | None, threading.Event]] = []
         self._idle = threading.Event()
         self._evacuate = False
         self._services: dict[int, tuple[Any, int]] = {}
@@ -207,6 +224,95 @@ class Exporter:
         """The units in items."""
         return self._encoder.count(items)
 
+    def hand_in(self, item: Any) -> bool:
+        """Take a span or a log record of the SDK; the fast way in, without a lock.
+
+        It is admitted for good, and counted in bytes, a moment later by the exporter's thread. There
+        are at most 2048 items of this kind (an eighth of ``max_units``, if that is less); from then
+        on, and whenever room gets scarce, it is like `emit`.
+
+        Returns:
+            Whether it was admitted so far; if not, it has been counted as dropped.
+        """
+        if _suppressed():
+            return self._suppress(1)
+        pace = self._pace
+        if not pace:
+            return self._hand_in_slowly(item)
+        inbox = self._inbox
+        inbox.append(item)
+        if len(inbox) >= pace:
+            self._nudge()
+        return True
+
+    def _suppress(self, units: int) -> bool:
+        with self._lock:
+            self._flow.ledger.suppressed += units
+        return False
+
+    def _nudge(self) -> None:
+        """There is a first item, or there are many."""
+        if len(self._inbox) < self._inbox_limit:
+            self._pace = self._inbox_limit
+            self._wake_packer()
+            return
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
+            with self._lock:
+                self._take_in()
+            self._wake_packer()
+
+    def _hand_in_slowly(self, item: Any) -> bool:
+        try:
+            resource, size = self._measure(item)
+            lane = self.lane_of(resource)
+        except Exception as error:
+            with self._lock:
+                self._refuse_strange(error)
+            return False
+        if not self.emit(lane, item, size):
+            return False
+        with self._lock:
+            self._set_pace()
+        return True
+
+    def _take_in(self) -> bool:
+        """Move what was handed in to its lanes; whether all of it found room. With the lock held."""
+        inbox, flow, now = self._inbox, self._flow, time.monotonic()
+        while inbox:
+            item = inbox[0]
+            try:
+                resource, size = self._measure(item)
+                entry = flow.emit(self.lane_of(resource), item, size, 1, now)
+            except Exception as error:
+                entry = self._refuse_strange(error)
+            if entry is Entry.FULL:
+                self._pace = 0
+                return False
+            inbox.popleft()
+        self._set_pace()
+        return True
+
+    def _refuse_strange(self, error: Exception) -> Entry:
+        """An item that is none of the SDK's."""
+        self._flow.ledger.refuse(1, "unencodable")
+        self._say("encode", "%s: what was handed in is no item: %r", self.name, error)
+        return Entry.DROPPED
+
+    def _set_pace(self) -> None:
+        """How many items may be handed in before somebody has to look; 0: each one is looked at."""
+        flow, limit = self._flow, self._inbox_limit
+        bound = flow.bound
+        if (
+            flow.closing
+            or flow.stalled
+            or bound.units + limit > bound.max_units
+            or bound.bytes * 4 > bound.max_bytes * 3
+            or limit < _MANY_ENOUGH
+        ):
+            self._pace = 0
+        else:
+            self._pace = 1 if flow.asleep else min(_MANY_ENOUGH, limit)
+
     def emit(self, lane: int, item: Any, size: int, units: int = 1) -> bool:
         """Hand in one item; never raises, and never waits longer than ``max_block``.
 
@@ -223,12 +329,14 @@ class Exporter:
         if lock._is_owned():  # type: ignore[attr-defined]
             self._late.append((lane, item, size, units))
             return True
+        if _suppressed():
+            return self._suppress(units)
         with lock:
-            if _threads.suppressed():
-                self._flow.ledger.suppressed += units
-                return False
-            entry = self._flow.emit(lane, item, size, units, time.monotonic())
-        if entry is Entry.ADMITTED:
+            if self._inbox and not self._take_in():
+                entry = Entry.FULL  # nothing may overtake what came before
+            else:
+                entry = self._flow.emit(lane, item, size, units, time.monotonic())
+        if entry is _ADMITTED:
             if self._late:
                 self._take_late()
             return True
@@ -252,7 +360,10 @@ class Exporter:
         while True:
             room = threading.Event()
             with self._lock:
-                entry = self._flow.emit(lane, item, size, units, time.monotonic())
+                if self._take_in():
+                    entry = self._flow.emit(lane, item, size, units, time.monotonic())
+                else:
+                    entry = Entry.FULL
                 left = until - time.monotonic()
                 if entry is Entry.FULL:
                     if left <= 0.0:
@@ -316,12 +427,18 @@ class Exporter:
     def _pack_loop(self) -> None:
         self._adopt()
         buffer = bytearray()
+        look = max(_LOOK, self._rules.linger / 2)
+        idle = 0
         while True:
             with self._lock:
                 if self._flow.closed:
                     break
+                self._take_in()
                 now = time.monotonic()
                 step = self._flow.pack(now)
+                idle = idle + 1 if step == inf else 0
+                self._flow.asleep = self._rules.linger < _LOOK or idle > _IDLE_LOOKS
+                self._set_pace()
             if isinstance(step, tuple):
                 self._pack(buffer, *step)
             elif self._evacuate:
@@ -330,7 +447,7 @@ class Exporter:
                 self._idle.set()
             else:
                 self._look_around()
-                self._packer.sleep(step - now)
+                self._packer.sleep(step - now if self._flow.asleep else min(step - now, look))
             if self._late:
                 self._take_late()
         if self._spill is not None:
@@ -366,8 +483,10 @@ class Exporter:
         self._make_way()
         if self._flushes:
             with self._lock:
-                for mark, reached in self._flushes:
-                    if self._flow.reached(mark):
+                for n, (mark, reached) in enumerate(self._flushes):
+                    if mark is None and self._take_in():
+                        self._flushes[n] = (self._flow.mark(), reached)
+                    elif mark is not None and self._flow.reached(mark):
                         reached.set()
         if self._flow.closing and self._flow.idle():
             self._idle.set()
@@ -483,7 +602,10 @@ class Exporter:
             self._tell_drops()
             self._look_around()
             return
-        answer = self._transport.send(index, data, self._timeout)
+        try:
+            answer = self._transport.send(index, data, self._timeout)
+        except Exception as error:  # a transport of somebody else's
+            answer = NoAnswer("unreadable", repr(error))
         verdict = judge(self._retry_rules, answer, units=body.units)
         if permit is not None:
             permit.success() if verdict.healthy else permit.failure()
@@ -550,7 +672,14 @@ class Exporter:
     def account(self) -> Account:
         """Where every unit is, at this moment."""
         with self._lock:
-            return self._flow.ledger.snapshot()
+            self._take_in()
+            account = self._flow.ledger.snapshot()
+            waiting = len(self._inbox)
+        if not waiting:
+            return account
+        return attrs.evolve(
+            account, emitted=account.emitted + waiting, queued=account.queued + waiting
+        )
 
     # -- ends ----------------------------------------------------------------------------------
 
@@ -565,8 +694,9 @@ class Exporter:
     def _begin_flush(self) -> threading.Event:
         reached = threading.Event()
         with self._lock:
-            mark = self._flow.mark()
-            if self._flow.reached(mark) or self._flow.closed:
+            # Without room for all that was handed in, the mark is set as soon as there is.
+            mark = self._flow.mark() if self._take_in() else None
+            if self._flow.closed or (mark is not None and self._flow.reached(mark)):
                 reached.set()
             else:
                 self._flushes.append((mark, reached))
@@ -585,8 +715,10 @@ class Exporter:
 
     def _begin_end(self) -> None:
         with self._lock:
+            self._take_in()
             self._flow.closing = True
             self._flow.mark()
+            self._set_pace()
             if self._flow.idle() or self._flow.closed:
                 self._idle.set()
         self._make_way()
