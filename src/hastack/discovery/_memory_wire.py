@@ -19,6 +19,7 @@ from hastack._core._errors import (
     HastackError,
     InvalidArgument,
     LeaseLost,
+    RequestTooLarge,
     StoreError,
     StoreUnavailable,
 )
@@ -533,6 +534,12 @@ def _write_error(out: _Writer, error: HastackError) -> None:
         out.text(repr(error.value)[:200])
         out.text(error.accepted)
         return
+    if isinstance(error, RequestTooLarge):
+        out.byte(5)
+        out.text(error.unit)
+        out.int(error.size)
+        out.int(error.limit)
+        return
     if isinstance(error, Compacted):
         out.byte(1)
         out.int(error.revision)
@@ -546,9 +553,11 @@ def _write_error(out: _Writer, error: HastackError) -> None:
 
 
 def _read_error(data: _Reader) -> HastackError:
-    kind = data.byte(5)
+    kind = data.byte(6)
     if kind == 0:
         return InvalidArgument(data.text(), data.text(), data.text())
+    if kind == 5:
+        return RequestTooLarge(data.text(), data.int(), data.int())
     if kind == 1:
         revision = data.int()
         return Compacted(data.text(), revision=revision)

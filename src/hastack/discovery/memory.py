@@ -265,8 +265,9 @@ class Store:
         """Run ``then`` if all conditions hold, else ``otherwise``, as one revision.
 
         Raises:
-            InvalidArgument: More than 128 operations, or two that write one key.
+            RequestTooLarge: More than 128 conditions or operations.
             LeaseLost: A put names a lease that there is not; nothing was done.
+            StoreError: Two operations of one branch write the same key, or the store is full.
         """
         check_txn(compare, then, otherwise)
         result: TxnResult = await self._call(timeout, "txn", compare, then, otherwise)
@@ -422,11 +423,16 @@ def _span(key: Key, end: bytes | None, *, prefix: bool) -> tuple[bytes, bytes | 
     first = as_bytes("key", key)
     if prefix:
         if end is not None:
-            raise InvalidArgument("end", end, "no end together with prefix")
+            raise InvalidArgument("end", end, "None together with prefix=True")
         return (first, prefix_end(first)) if first else (b"\0", TO_THE_LAST)
-    if not first:
-        raise InvalidArgument("key", key, "a key that is not empty")
-    return first, None if end is None else as_bytes("end", end)
+    if end is None:
+        if not first:
+            raise InvalidArgument("key", key, "a key that is not empty")
+        return first, None
+    last = as_bytes("end", end)
+    if not last:
+        raise InvalidArgument("end", end, r"a key that is not empty; b'\0' for no end")
+    return first or b"\0", last
 
 
 class _Named:

@@ -140,9 +140,10 @@ class Client:
             Compacted: ``revision`` is no longer kept.
             StoreError: See `hastack.errors`.
         """
-        request = _wire.RangeRequest(
-            key=self._codec.single(key), revision=revision, serializable=serializable
-        )
+        request = _wire.RangeRequest(key=self._codec.single(key))
+        if revision or serializable:
+            request.revision = integer("revision", revision, minimum=0)
+            request.serializable = serializable
         answer = await self._transport().call(
             _wire.RANGE, request, timeout=timeout, idempotent=True
         )
@@ -232,6 +233,7 @@ class Client:
         """The answers of a scan; the ``revision`` of each is the one that is read at."""
         first, last = self._codec.span(prefix, prefix=True)
         integer("page", page)
+        integer("revision", revision, minimum=0)
         while True:
             request = _wire.RangeRequest(
                 key=first, range_end=last, revision=revision, limit=page, keys_only=keys_only
@@ -443,6 +445,7 @@ class Client:
         loop = asyncio.get_running_loop()
         with self._lock:
             self._check_open()
+            # A transport holds on to its loop: those of loops that have ended go when a new comes.
             for other in [each for each in self._transports if each.is_closed()]:
                 del self._transports[other]
             transport = self._transports[loop] = Transport(self._shared, loop)
