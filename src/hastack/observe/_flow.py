@@ -233,6 +233,9 @@ class Flow:
         bodies: Sequence[tuple[int, bytes]],
         dropped: Sequence[tuple[str, int]],
         repaired: int = 0,
+        *,
+        wire: Any = None,
+        source: Any = None,
     ) -> list[Body]:
         """Take the bodies that came of the objects taken last.
 
@@ -242,6 +245,8 @@ class Flow:
             dropped: Units that are in no body, by reason. Units that neither list accounts for
                 are dropped as ``"unencodable"``.
             repaired: Values that were changed to be encodable.
+            wire: How the bodies are sent; opaque here.
+            source: The objects of a single body, to encode it anew; opaque here.
 
         Returns:
             Bodies that have to be written to disk, in order; they count as queued until
@@ -262,7 +267,8 @@ class Flow:
             left -= count
         to_disk = []
         for count, data in bodies:
-            body = Body(count, len(data), first=first, data=data)
+            body = Body(count, len(data), first=first, data=data, wire=wire)
+            body.source = source
             first += count
             left -= count
             self.bound.take(count, body.size)
@@ -302,7 +308,7 @@ class Flow:
         else:
             return False
         self.ledger.spill(body.units)
-        body.data, body.place, body.size = None, place, size
+        body.data, body.place, body.size, body.source = None, place, size, None
         self.stalled = False
         return True
 
@@ -427,10 +433,19 @@ class Flow:
         ticket: int,
         pieces: Sequence[tuple[int, bytes]],
         reason: str = "too_large",
+        *,
+        wire: Any = None,
     ) -> Body | None:
-        """The body in flight was too long: go on with its pieces, or give it up without any.
+        """Go on with other bodies in place of the one in flight, or give it up without any.
 
-        The pieces are in memory, also those of a body that was on disk.
+        Those are in memory, also in place of one that was on disk.
+
+        Args:
+            index: The lane.
+            ticket: That of the launch.
+            pieces: Units and bytes of each.
+            reason: Under which units that are in no piece are dropped.
+            wire: How they are sent, if not like the one in flight.
         """
         lane = self.lanes[index]
         body = lane.current
@@ -443,7 +458,7 @@ class Flow:
         first = body.first
         parts = []
         for units, data in pieces:
-            part = Body(units, len(data), first=first, data=data)
+            part = Body(units, len(data), first=first, data=data, wire=wire or body.wire)
             part.tries = body.tries
             parts.append(part)
             first += units
