@@ -116,8 +116,11 @@ def wires_of(backend: BackendConfig, signal: Signal) -> list[Wire]:
         return [_http(backend, url, LokiPush(), RetryRules.LOKI, (LOKI, one))]
     url = _with_path(backend.endpoint, "/api/v1/write")
     return [
-        _http(backend, url, RemoteWrite(version=version), RetryRules.REMOTE_WRITE, (path, one))
-        for version, path in ((2, REMOTE_WRITE_2), (1, REMOTE_WRITE_1))
+        _http(backend, url, RemoteWrite(version=version), rules, (path, one))
+        for version, path, rules in (
+            (2, REMOTE_WRITE_2, RetryRules.REMOTE_WRITE_2),
+            (1, REMOTE_WRITE_1, RetryRules.REMOTE_WRITE_1),
+        )
     ]
 
 

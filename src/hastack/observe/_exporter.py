@@ -179,9 +179,14 @@ class Exporter(Spilling):
             if isinstance(step, tuple):
                 self._pack(buffer, *step)
             elif self._evacuate:
-                self._evacuate = False
                 self._write_all()
-                self._idle.set()
+                with self._lock:
+                    # Room for what was handed in and found none: that goes the same way.
+                    self._take_in()
+                    left = any(lane.held_units for lane in self._flow.lanes)
+                if not left:
+                    self._evacuate = False
+                    self._idle.set()
             else:
                 self._look_around()
                 self._packer.sleep(step - now if self._flow.asleep else min(step - now, look))
@@ -240,7 +245,7 @@ class Exporter(Spilling):
                         self._flushes[n] = (self._flow.mark(), reached)
                     elif mark is not None and self._flow.reached(mark):
                         reached.set()
-        if self._flow.closing and self._flow.idle():
+        if self._flow.closing and not self._inbox and self._flow.idle():
             self._idle.set()
 
     # -- out -----------------------------------------------------------------------------------
@@ -386,7 +391,7 @@ class Exporter(Spilling):
             self._flow.closing = True
             self._flow.mark()
             self._set_pace()
-            if self._flow.idle() or self._flow.closed:
+            if (self._flow.idle() and not self._inbox) or self._flow.closed:
                 self._idle.set()
         self._make_way()
         if self._threads or not self._idle.is_set():

@@ -119,10 +119,15 @@ class Flow:
 
     # -- in ------------------------------------------------------------------------------------
 
-    def emit(self, index: int, item: Any, size: int, units: int, now: float) -> Entry:
-        """Take an item of ``units`` units and about ``size`` bytes into a lane."""
+    def emit(
+        self, index: int, item: Any, size: int, units: int, now: float, *, early: bool = False
+    ) -> Entry:
+        """Take an item of ``units`` units and about ``size`` bytes into a lane.
+
+        With ``early`` it was handed in before the end began, and is still taken.
+        """
         bound, ledger = self.bound, self.ledger
-        if self.closing:
+        if self.closing and (self.closed or not early):
             ledger.refuse(units, "shutdown")
             return Entry.DROPPED
         if not (

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _CACHED_SERVICES = 1024
 _ADMITTED = Entry.ADMITTED
 _INBOX = 2048
+_LARGE_ITEM = 4096  # bytes: a span with ten attributes
 _MANY_ENOUGH = 512  # items in the inbox that are worth waking the packer
 _suppressed = _threads.suppressed
 
@@ -44,7 +45,9 @@ class Intake:
         self._flow = Flow(self._rules)
         self._late: deque[tuple[int, Any, int, int]] = deque()
         self._inbox: deque[Any] = deque()
-        self._inbox_limit = min(_INBOX, self._rules.max_units // 8)
+        self._inbox_limit = min(
+            _INBOX, self._rules.max_units // 8, self._rules.max_bytes // (8 * _LARGE_ITEM)
+        )
         self._waiting: deque[threading.Event] = deque()
         self._services: dict[int, tuple[Any, int]] = {}
         self._told: dict[str, float] = {}
@@ -69,8 +72,8 @@ class Intake:
         """Take a span or a log record of the SDK; the fast way in, without a lock.
 
         It is admitted for good, and counted in bytes, a moment later by the exporter's thread. There
-        are at most 2048 items of this kind (an eighth of ``max_units``, if that is less); from then
-        on, and whenever room gets scarce, it is like `emit`.
+        are at most 2048 items of this kind, fewer with a small queue; from then on, and whenever
+        room gets scarce, it is like `emit`.
 
         Returns:
             Whether it was admitted so far; if not, it has been counted as dropped.
@@ -123,7 +126,7 @@ class Intake:
             item = inbox[0]
             try:
                 resource, size = self._measure(item)
-                entry = flow.emit(self.lane_of(resource), item, size, 1, now)
+                entry = flow.emit(self.lane_of(resource), item, size, 1, now, early=True)
             except Exception as error:
                 entry = self._refuse_strange(error)
             if entry is Entry.FULL:
