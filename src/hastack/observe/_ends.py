@@ -17,7 +17,7 @@ _SPILL_RESERVE = 1.0  # seconds of a shutdown kept for writing to disk
 
 def flush(exporters: Sequence[Exporter], timeout: float) -> Report:
     began = time.monotonic()
-    before = sum(each.account().lost for each in exporters)
+    before = sum(each._lost() for each in exporters)
     flights = [(each, each._begin_flush()) for each in exporters]
     complete = True
     for each, reached in flights:
@@ -34,7 +34,7 @@ def flush(exporters: Sequence[Exporter], timeout: float) -> Report:
 def shut_down(exporters: Sequence[Exporter], timeout: float) -> Report:
     began = time.monotonic()
     until = began + timeout
-    before = {each.name: each.account().lost for each in exporters}
+    before = {each.name: each._lost() for each in exporters}
     for each in exporters:
         each._begin_end()
     reserve = min(_SPILL_RESERVE, timeout / 4)

@@ -263,6 +263,11 @@ class Intake:
             if account.lost:
                 self._say("drops", "%s: %s", self.name, account)
 
+    def _lost(self) -> int:
+        """Units dropped so far; what was handed in and not looked at yet may still be."""
+        with self._lock:
+            return sum(self._flow.ledger.dropped.values())
+
     def account(self) -> Account:
         """Where every unit is, at this moment."""
         with self._lock:
