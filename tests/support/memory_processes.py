@@ -70,9 +70,7 @@ class Worker:
         os.kill(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash."""
-        with contextlib.suppress(ProcessLookupError):
-            self.resume()
+        """SIGKILL, as a crash; also of one that is stopped."""
         self.process.kill()
         self.process.wait(10)
         for pipe in (self.process.stdin, self.process.stdout):
