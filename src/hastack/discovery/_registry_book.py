@@ -189,7 +189,7 @@ class Book:
         await self._write_cache()
         feeds, self.feeds = list(self.feeds.values()), {}
         for feed in feeds:
-            await feed.close(ClosedError("the registry"))
+            await feed.close("the registry")
         if self._origins is not None:
             await self._origins.close()
         if self._ticker is not None:
@@ -229,7 +229,7 @@ class Book:
             self.remembered[service] = Remembered(feed.known, time.monotonic() - feed.age())
             while len(self.remembered) > _MOST_REMEMBERED:
                 del self.remembered[next(iter(self.remembered))]
-        await feed.close(ClosedError(f"the feed of {service}"))
+        await feed.close(f"the feed of {service}")
 
     # The cache file ---------------------------------------------------------------------
 

@@ -103,8 +103,8 @@ class Subscriber(Protocol):
         """What happened next."""
         ...
 
-    def end(self, error: BaseException, wakes: Wakes) -> None:
-        """Nothing will follow."""
+    def end(self, what: str, wakes: Wakes) -> None:
+        """Nothing will follow: ``what`` was closed."""
         ...
 
 
@@ -326,13 +326,13 @@ class ServiceFeed:
                     )
                 )
 
-    async def close(self, error: BaseException) -> None:
-        """Stop watching; whoever is subscribed hears ``error``."""
+    async def close(self, what: str) -> None:
+        """Stop watching; whoever is subscribed hears that ``what`` was closed."""
         if self._review is not None:
             self._review.cancel()
         wakes = Wakes()
         for each in list(self._subscribers.values()):
-            each.end(error, wakes)
+            each.end(what, wakes)
         self._subscribers.clear()
         wakes.send()
         tasks = [each.task for each in self._followers.values()]
