@@ -69,6 +69,7 @@ PURE_MODULES = (
     "hastack.discovery._hlc",
     "hastack.discovery._instance",
     "hastack.discovery._layout",
+    "hastack.discovery._memory_frames",
     "hastack.discovery._memory_wire",
     "hastack.discovery._merge",
     "hastack.discovery._mvcc",

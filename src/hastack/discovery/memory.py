@@ -23,7 +23,7 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 from urllib.parse import unquote, urlsplit
 
 from hastack._core._cancel import _current
@@ -42,12 +42,14 @@ from ._records import as_bytes, prefix_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+    from types import TracebackType
 
     from hastack.typing import Clock
 
     from ._memory_shared import Shared
     from ._memory_shared_lease import SharedLease
     from ._memory_shared_watch import SharedWatch
+    from ._memory_sync import SyncStore
     from ._records import (
         ClusterId,
         Compare,
@@ -385,6 +387,25 @@ class Store:
         finally:
             if self._shared is not None:
                 await self._shared.close()
+
+    async def __aenter__(self) -> Self:
+        self._check()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def sync(self) -> SyncStore:
+        """The same store for threads without an event loop."""
+        from ._memory_sync import SyncStore
+
+        return SyncStore(self)
 
     @contextmanager
     def outage(self) -> Iterator[None]:
