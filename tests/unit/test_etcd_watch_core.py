@@ -212,8 +212,8 @@ def test_a_delete_that_is_late_is_found_out():
     driver.finish()
 
 
-def test_a_delete_lost_at_the_compacted_revision_is_found_out():
-    """The mark is a deletion that the server leaves out when it reads again (etcd 19179)."""
+def test_a_delete_that_is_left_out_when_read_again_is_not_missed():
+    """It was told before; the server leaves it out at the compacted revision (etcd 19179)."""
     driver, one = live(version=OLD, careless=True, keys=(b"a1", b"a2"))
     delete(driver, b"a1")
     driver.settle()
@@ -221,9 +221,8 @@ def test_a_delete_lost_at_the_compacted_revision_is_found_out():
     driver.cut()
     put(driver, b"a3")
     driver.settle(3)
-    batches = driver.take_all(one)
-    assert told(batches) == [[("delete", b"a1")], [("put", b"a3")]]
-    assert batches[1].reason == "gap"
+    assert told(driver.take_all(one)) == [[("delete", b"a1")], [("put", b"a3")]]
+    assert reasons(driver) == []
     driver.finish()
 
 
@@ -342,6 +341,57 @@ def test_a_mark_that_does_not_come_shows_another_history(version):
     driver.settle(2)
     (batch,) = driver.take_all(one)
     assert (told([batch]), batch.reason) == ([[("delete", b"a2")]], "gap")
+    driver.finish()
+
+
+def after_a_delete():
+    """A driver whose last change was a deletion: it does not tell one history from another."""
+    driver, one = live(keys=(b"a1", b"a2", b"a3"))
+    delete(driver, b"a3")
+    driver.settle()
+    driver.take_all(one)
+    driver.cut()
+    return driver, one
+
+
+@pytest.mark.parametrize("other", [b"a1", b"b1"])
+def test_a_deletion_that_did_not_happen_shows_another_history(other):
+    driver, one = after_a_delete()
+    driver.store.restore(4, same_cluster=True, same_term=True)
+    put(driver, b"b1", b"b1")
+    delete(driver, other)
+    driver.settle(3)
+    (batch,) = driver.take_all(one)
+    assert ("put", b"a3") in told([batch])[0]
+    assert batch.reason == "gap"
+    driver.finish()
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"), [("compacted", "compacted"), ("future", "restored")]
+)
+def test_a_history_that_cannot_be_verified_is_listed(failure, reason):
+    driver, one = after_a_delete()
+    driver.open()
+    (ticket,) = driver.listings
+    del driver.listings[ticket]
+    driver.core.listing_failed(ticket, failure, StoreError(failure), driver.now)
+    driver.obey()
+    driver.settle(2)
+    assert reasons(driver) == [reason]
+    assert told(driver.take_all(one)) == [[]]
+    driver.finish()
+
+
+def test_a_listing_that_is_refused_while_the_watch_is_not_changes_nothing():
+    driver, one = after_a_delete()
+    driver.open()
+    driver.arrive()
+    (ticket,) = driver.listings
+    del driver.listings[ticket]
+    driver.core.listing_failed(ticket, "final", NotAuthorized("no"), driver.now)
+    driver.obey()
+    assert one.error is None
     driver.finish()
 
 
@@ -885,6 +935,8 @@ def test_a_token_that_is_too_old_costs_a_new_stream():
     driver, one = live()
     two = driver.subscribe(Range(b"b", b"c"))
     driver.settle(2)
+    put(driver, b"b1")
+    driver.settle()
     driver.cut()
     driver.open()
     deny(driver)
@@ -905,6 +957,8 @@ def test_a_range_that_is_not_permitted_ends_its_subscribers_only():
     two = driver.subscribe(Range(b"b", b"c"))
     three = driver.subscribe(Range(b"c", b"d"))
     driver.settle(2)
+    put(driver, b"b1", b"c1")
+    driver.settle()
     driver.cut()
     driver.open()
     deny(driver)
