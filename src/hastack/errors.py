@@ -22,6 +22,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── StartFailed             ``component``; its error is the ``__cause__``
     │   ├── StopFailed              ``components``, ``report``
     │   └── ShutdownRequested       the cause given to the cancelled root context
+    ├── ForkUnsafe                  RuntimeError; forked from a process that was using gRPC
     ├── DiscoveryError
     │   └── StoreError              ``code``, ``endpoint``: the store refused
     │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
@@ -49,6 +50,7 @@ from ._core._errors import (
     ContextError,
     DeadlineExceeded,
     DiscoveryError,
+    ForkUnsafe,
     HastackError,
     InvalidArgument,
     InvalidKey,
@@ -80,6 +82,7 @@ __all__ = (
     "ContextError",
     "DeadlineExceeded",
     "DiscoveryError",
+    "ForkUnsafe",
     "HastackError",
     "InvalidArgument",
     "InvalidKey",

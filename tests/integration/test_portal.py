@@ -10,9 +10,9 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
+from forking import run_in_fork
 
 from hastack import context
 from hastack._core._portal import PORTAL
@@ -244,28 +244,6 @@ class TestSpawn:
         PORTAL.call(main)
 
 
-def forked(work):
-    """Run ``work`` in a forked child; what it raises fails the test."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    end = time.monotonic() + BOUND
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            assert status == 0
-            return
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    pytest.fail("the child hangs")
-
-
 def test_a_forked_child_has_a_loop_of_its_own():
     parent = PORTAL.call(thread_name) and PORTAL.loop
     sleeper = Sleeper()
@@ -280,7 +258,7 @@ def test_a_forked_child_has_a_loop_of_its_own():
         assert PORTAL.call(thread_name) == "hastack-portal"
         assert PORTAL.loop is not parent
 
-    forked(child)
+    run_in_fork(child)
     assert PORTAL.loop is parent
     assert PORTAL.call(thread_name)  # the parent's loop still hears
     handle.cancel()

@@ -67,7 +67,7 @@ class KeepaliveStream(RuleBasedStateMachine):
         self.next_lease += 1
         self.server[lease] = self.now + ttl / self.rate
         self.ttl[lease] = ttl
-        self.now += took
+        self.time_passes(took, self.latency)
         self.table.add(lease, ttl, sent=sent, drawn=self.drawn)
         if self.flowing and not self.offset:
             self.unharmed.add(lease)
@@ -322,7 +322,7 @@ class KeptKey(RuleBasedStateMachine):
         self.notice_restore()
         for _ in range(min(count, len(self.history))):
             revision, kv = self.history.popleft()
-            before = self.core.present
+            before = self.core.present or self.core._doubtful
             loss = self.core.seen(kv, revision, self.now, drawn)
             if loss is not None:
                 assert before

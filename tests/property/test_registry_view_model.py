@@ -269,3 +269,12 @@ def test_of_three_claims_two_remain_contested() -> None:
     assert [c.instance.origin for c in view.set_stale({"home"}, wall=WALL)] == ["west"]
     assert [c.instance.origin for c in view.drop(SOURCES[2], wall=WALL)] == ["home"]
     assert view.set_stale((), wall=WALL) == []
+
+
+def test_a_new_watch_takes_away_what_it_does_not_list() -> None:
+    view = View()
+    events = [put(key_of(HOME, n), value_of(HOME, n, 1.0, 0), 2) for n in ("a", "b:1")]
+    view.apply(HOME, Batch(events, 2), fresh=True, wall=WALL)
+    changes, _ = view.apply(HOME, Batch(events[1:], 3), fresh=True, wall=WALL)
+    assert [(c.kind, c.instance.id) for c in changes] == [("removed", "a")]
+    assert [each.id for each in view.instances] == ["b:1"]

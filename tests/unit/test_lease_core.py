@@ -256,6 +256,19 @@ def test_a_restored_backup_does_not_hide_the_key():
     assert core.decide(1.0) == Write(7, b"w", 3, 2)
 
 
+def test_what_a_restored_backup_lacks_is_a_loss():
+    core = kept()
+    core.forget()
+    assert not core.present
+    assert core.seen(None, 2, 1.0, 0.5) == "deleted"
+    core = kept()
+    core.forget()
+    assert core.seen(kv(2), 2, 1.0, 0.5) is None
+    assert core.decide(1.0) == Rest()
+    core.forget()
+    assert core.lost_lease(1.0, 0.5) == "lease lost"
+
+
 def test_failures_wait_longer_and_refusals_longest():
     core = Reconcile(b"v")
     pauses = []

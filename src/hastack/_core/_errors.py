@@ -18,6 +18,7 @@ __all__ = (
     "ContextError",
     "DeadlineExceeded",
     "DiscoveryError",
+    "ForkUnsafe",
     "HastackError",
     "InvalidArgument",
     "InvalidKey",
@@ -274,6 +275,18 @@ class ShutdownRequested(LifecycleError):
     def __init__(self, reason: str = "shutdown requested", *, signal: int | None = None) -> None:
         super().__init__(reason)
         self.signal = signal
+
+
+class ForkUnsafe(HastackError, RuntimeError):
+    """This process was forked from one with open gRPC connections: gRPC does not survive that."""
+
+    def __init__(
+        self,
+        message: str = "gRPC cannot be used in a process that was forked from one with open "
+        "connections: close the client before the fork, or use it only after; or start the "
+        "process with spawn",
+    ) -> None:
+        super().__init__(message)
 
 
 class DiscoveryError(HastackError):

@@ -44,6 +44,7 @@ class Handle(Generic[T]):
         "_name",
         "_pid",
         "_task",
+        "_variables",
     )
 
     def __init__(
@@ -61,10 +62,20 @@ class Handle(Generic[T]):
         self._task: asyncio.Task[T] | None = None
         self._cancelled = False
         self._callbacks: list[Callable[[], object]] = []
-        loop.call_soon_threadsafe(self._start, variables)
+        self._variables: contextvars.Context | None = variables
 
     def __repr__(self) -> str:
         return f"<Handle {self._name or ''} {'done' if self.done else 'running'}>"
+
+    def _schedule(self) -> None:
+        """Have the loop start it. Apart from making it, so that an interrupt finds it made."""
+        variables, self._variables = self._variables, None
+        assert variables is not None
+        try:
+            self._loop.call_soon_threadsafe(self._start, variables)
+        except RuntimeError:  # the loop is closed
+            self._variables = variables
+            raise
 
     def _start(self, variables: contextvars.Context) -> None:
         coroutine, self._coroutine = self._coroutine, None
@@ -131,6 +142,10 @@ class Handle(Generic[T]):
 
     def _end(self, seconds: float) -> None:
         """Cancel it, and wait until it has ended or ``seconds`` passed."""
+        if self._variables is not None:  # interrupted before it was scheduled
+            assert self._coroutine is not None
+            self._coroutine.close()
+            return
         self.cancel()
         latch = Latch()
         self._when_done(latch.set)
@@ -247,7 +262,7 @@ class Portal:
         ctx.check()
         variables = contextvars.copy_context()
         variables.run(_current.set, ctx)
-        handle = Handle(self.loop, function(*args), variables, None)
+        loop = self.loop
         latch = Latch()
 
         def wake() -> None:
@@ -256,9 +271,12 @@ class Portal:
             except RuntimeError:
                 pass  # both came at once, from two threads
 
-        stop = ctx._watch(wake)
+        handle = Handle(loop, function(*args), variables, None)
+        stop = _nothing
         try:
+            handle._schedule()
             handle._when_done(wake)
+            stop = ctx._watch(wake)
             while not handle.done and not ctx.done:
                 ctx._clock.wait(latch, ctx.remaining())
         finally:
@@ -286,7 +304,9 @@ class Portal:
         An error that nobody joins for is reported the way asyncio reports lost errors of tasks.
         """
         try:
-            return Handle(self.loop, coroutine, contextvars.copy_context(), name)
+            handle = Handle(self.loop, coroutine, contextvars.copy_context(), name)
+            handle._schedule()
+            return handle
         except BaseException:
             coroutine.close()
             raise
@@ -327,6 +347,10 @@ class Portal:
         self._loop = None
         self._thread = None
         atexit.unregister(self._stop)
+
+
+def _nothing() -> bool:
+    return False
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

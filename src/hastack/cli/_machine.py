@@ -28,6 +28,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
         "urllib3>=2.2",
         "cramjam>=2.9",
     ),
+    "logs": ("parsy>=2.1", "msgspec>=0.19"),
     "httpx": ("httpx>=0.27",),
     "aiohttp": ("aiohttp>=3.12",),
 }

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import balance as balance
+    from . import election as election
     from . import etcd as etcd
+    from . import lock as lock
     from . import memory as memory
     from . import registry as registry
     from ._instance import Instance as Instance
@@ -56,7 +58,10 @@ _HOMES = {
     ),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("balance", "etcd", "federation", "memory", "registry")
+_MODULES: tuple[str, ...] = (
+    *("balance", "election", "etcd", "federation", "lock", "memory"),
+    "registry",
+)
 
 __all__ = (
     "Batch",

@@ -7,6 +7,8 @@ keys have one writer (and can be granted to it by prefix)::
     /hs/1/mir/<origin>/<namespace>/<service>/<instance>    written by the forwarder of that origin
     /hs/1/org/<origin>                                     the forwarder's heartbeat, on its lease
     /hs/1/fed/<origin>                                     the forwarder's resume token
+    /hs/1/lock/<name>/<lease>                              who holds a lock, and who waits for it
+    /hs/1/elect/<name>/<lease>                             who leads, and who would like to
     /hs/1/epoch                                            set anew after a backup was restored
 
 Segments are percent-encoded, so any text may be a name and a prefix never cuts one in two.
@@ -29,7 +31,9 @@ __all__ = (
     "ROOT",
     "InstanceKey",
     "checkpoint",
+    "election_prefix",
     "heartbeat",
+    "lock_prefix",
     "origin_of_heartbeat",
     "origin_prefix",
     "service_prefix",
@@ -40,6 +44,8 @@ REGISTERED = ROOT + b"reg/"
 MIRRORED = ROOT + b"mir/"
 HEARTBEATS = ROOT + b"org/"
 CHECKPOINTS = ROOT + b"fed/"
+LOCKS = ROOT + b"lock/"
+ELECTIONS = ROOT + b"elect/"
 EPOCH = ROOT + b"epoch"
 
 Area: TypeAlias = Literal["reg", "mir"]
@@ -118,3 +124,13 @@ def origin_of_heartbeat(key: bytes) -> str:
 def checkpoint(origin: str) -> bytes:
     """The key that holds how far ``origin`` has been forwarded."""
     return CHECKPOINTS + _segment("origin", origin)
+
+
+def lock_prefix(name: str) -> bytes:
+    """Where the queue for a lock is."""
+    return LOCKS + _segment("name", name) + b"/"
+
+
+def election_prefix(name: str) -> bytes:
+    """Where the candidates of an election are."""
+    return ELECTIONS + _segment("name", name) + b"/"

@@ -7,6 +7,7 @@ on the order in which the watches came to know it.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, final
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ._records import Batch, KeyValue
 
 __all__ = ("Malformed", "Source", "View")
+
+_PLAIN = re.compile(rb"[A-Za-z0-9_.~-]+").fullmatch  # what percent-encoding leaves alone
 
 
 @attrs.frozen(order=True)
@@ -64,6 +67,7 @@ class View:
         self._winners: dict[str, Instance] = {}
         self._order: list[str] = []  # their ids, sorted
         self._sorted: tuple[Instance, ...] | None = ()
+        self._prefixes: dict[bytes, InstanceKey] = {}  # a sample key for each
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -94,6 +98,7 @@ class View:
         """
         held = self._held.setdefault(source, {})
         malformed = self._malformed.setdefault(source, {})
+        self._prefixes.clear()
         touched: dict[str, None] = {}
         if fresh:
             there = {event.kv.key for event in batch.events if event.kind == "put"}
@@ -146,8 +151,8 @@ class View:
         self, source: Source, held: dict[bytes, Instance], kv: KeyValue, touched: dict[str, None]
     ) -> str | None:
         """Take in one key; says what is wrong with it, if anything is: it then counts as absent."""
-        key = InstanceKey.parse(kv.key)
-        if key is None or key.to_bytes() != kv.key:
+        key = self._key(kv.key)
+        if key is None:
             return "the key is no instance's"
         try:
             instance = Instance.parse(
@@ -167,6 +172,21 @@ class View:
             self._contested[instance.id] = None
         touched[instance.id] = None
         return None
+
+    def _key(self, key: bytes) -> InstanceKey | None:
+        """Take a key apart; only the one spelling that we write ourselves counts."""
+        prefix, _, last = key.rpartition(b"/")
+        known = self._prefixes.get(prefix)
+        if known is not None and _PLAIN(last):
+            # Of 10,000 keys under one prefix, the prefix is the same.
+            return InstanceKey(
+                known.area, known.origin, known.namespace, known.service, last.decode()
+            )
+        found = InstanceKey.parse(key)
+        if found is None or found.to_bytes() != key:
+            return None
+        self._prefixes[prefix] = found
+        return found
 
     def _remove(
         self, source: Source, held: dict[bytes, Instance], key: bytes, touched: dict[str, None]

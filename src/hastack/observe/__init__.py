@@ -1,18 +1,47 @@
 """One exporter for metrics, traces and logs to Prometheus, Jaeger and Loki.
 
 Submodules load on first use; OpenTelemetry comes in with the first exporter.
+
+Example:
+    >>> from hastack import config, observe
+    >>> settings = config.load(env=None, override={"observe": {"service": "shop"}})
+    >>> with observe.install(settings, set_global=False) as installed:
+    ...     installed.pipeline.accounts()
+    {}
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES: dict[str, tuple[str, ...]] = {}
+# Eagerly, so that a configuration with an `observe` table can be read from now on.
+from ._options import BackendConfig, EventsConfig, ObserveConfig, QueueConfig, SpillConfig
+
+if TYPE_CHECKING:
+    from ._install import Installed, install
+    from .pipeline import Account, Exporter, Pipeline, Report
+
+_HOMES: dict[str, tuple[str, ...]] = {
+    "_install": ("Installed", "install"),
+    "pipeline": ("Account", "Exporter", "Pipeline", "Report"),
+}
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("instruments",)
+_MODULES: tuple[str, ...] = ("instruments", "logs", "metrics", "pipeline", "records", "traces")
 
-__all__: tuple[str, ...] = ()
+__all__ = (
+    "Account",
+    "BackendConfig",
+    "EventsConfig",
+    "Exporter",
+    "Installed",
+    "ObserveConfig",
+    "Pipeline",
+    "QueueConfig",
+    "Report",
+    "SpillConfig",
+    "install",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from ._client import Client as Client
     from ._client import connect as connect
     from ._codec import Txn as Txn
+    from ._lease import Lease as Lease
+    from ._lease_events import KeepaliveInterrupted as KeepaliveInterrupted
+    from ._lease_events import KeyContested as KeyContested
+    from ._lease_events import KeyDown as KeyDown
+    from ._lease_events import KeyRestored as KeyRestored
+    from ._lease_events import LeaseEnded as LeaseEnded
+    from ._lease_events import LeaseGranted as LeaseGranted
+    from ._lease_kept import Kept as Kept
     from ._options import TLS as TLS
     from ._sync import SyncAuth as SyncAuth
     from ._sync import SyncClient as SyncClient
@@ -35,6 +43,12 @@ _HOMES = {
     "_admin_records": ("Alarm", "LeaseInfo", "Member", "Permission", "Status"),
     "_client": ("Client", "connect"),
     "_codec": ("Txn",),
+    "_lease": ("Lease",),
+    "_lease_events": (
+        *("KeepaliveInterrupted", "KeyContested", "KeyDown", "KeyRestored"),
+        *("LeaseEnded", "LeaseGranted"),
+    ),
+    "_lease_kept": ("Kept",),
     "_options": ("TLS",),
     "_sync": (
         *("SyncAuth", "SyncClient", "SyncCluster", "SyncKept", "SyncLease"),
@@ -51,6 +65,14 @@ __all__ = (  # noqa: RUF022  # plainly sorted, as everywhere
     "Auth",
     "Client",
     "Cluster",
+    "KeepaliveInterrupted",
+    "Kept",
+    "KeyContested",
+    "KeyDown",
+    "KeyRestored",
+    "Lease",
+    "LeaseEnded",
+    "LeaseGranted",
     "LeaseInfo",
     "Maintenance",
     "Member",

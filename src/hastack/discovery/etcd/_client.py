@@ -140,9 +140,10 @@ class Client:
             Compacted: ``revision`` is no longer kept.
             StoreError: See `hastack.errors`.
         """
-        request = _wire.RangeRequest(
-            key=self._codec.single(key), revision=revision, serializable=serializable
-        )
+        request = _wire.RangeRequest(key=self._codec.single(key))
+        if revision or serializable:
+            request.revision = revision
+            request.serializable = serializable
         answer = await self._transport().call(
             _wire.RANGE, request, timeout=timeout, idempotent=True
         )
@@ -443,6 +444,7 @@ class Client:
         loop = asyncio.get_running_loop()
         with self._lock:
             self._check_open()
+            # A transport holds on to its loop: those of loops that have ended go when a new comes.
             for other in [each for each in self._transports if each.is_closed()]:
                 del self._transports[other]
             transport = self._transports[loop] = Transport(self._shared, loop)

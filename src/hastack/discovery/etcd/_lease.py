@@ -201,9 +201,9 @@ def ended(lease: int, reason: str) -> None:
 class Lease:
     """A lease, granted on entering, kept alive until it is left or lost, and revoked on leaving.
 
-    ``async with`` on any event loop, plain ``with`` in threads; one block at a time. Keepalives
-    are sent from the process's background loop, so no loop or thread of the program can hold them
-    up. A forked child holds nothing: its copies read as lost, and leaving them does nothing.
+    One block at a time, on any event loop; threads use ``client.sync.lease``. Keepalives are sent
+    from the process's background loop, so no loop or thread of the program can hold them up. A
+    forked child holds nothing: its copies read as lost, and leaving them does nothing.
 
     Attributes:
         id: Its number; 0 until it is granted.
@@ -271,25 +271,6 @@ class Lease:
         lease = self._end("the lease was left")
         if lease and self._ours:
             await PORTAL.run(self._keeper._left(lease))
-
-    def __enter__(self) -> Self:
-        self._begin()
-        try:
-            PORTAL.call(self._enter)
-        except BaseException:
-            self._end("the lease was not entered")
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        lease = self._end("the lease was left")
-        if lease and self._ours:
-            PORTAL.call(self._keeper._left, lease, ctx=context.background())
 
     def __repr__(self) -> str:
         state = f"{self.remaining():.3g} s left" if self._entered else "not entered"

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hastack.discovery._records import Batch, Key, KeyValue
 
     from ._lease import LeaseKeeper
-    from ._lease_reconcile import Action, Loss
+    from ._lease_reconcile import Loss
 
 ATTEMPT: Final = 2.0
 """Seconds for one try; a store that does not answer is asked again, elsewhere if possible."""
@@ -55,12 +55,12 @@ class Kept:
 
     It is put back whenever it goes away: the store was away for longer than the TTL, the lease
     was revoked, the key was deleted or overwritten, the data were wiped or restored from a backup.
-    ``async with`` on any event loop, plain ``with`` in threads; one block at a time. Leaving
-    revokes the lease, and so deletes the key if it is still ours. A forked child keeps nothing.
+    One block at a time, on any event loop; threads use ``client.sync.keep``. Leaving revokes the
+    lease, and so deletes the key if it is still ours. A forked child keeps nothing.
 
     Two processes that keep one key take it from each other a few times at once and then ever more
     slowly, each about twice a minute at most, and say so with
-    `hastack.discovery.KeyContested`.
+    `KeyContested`.
 
     Attributes:
         key: The key.
@@ -122,12 +122,6 @@ class Kept:
         self._check_entered()
         await PORTAL.run(self._set(data, timeout))
 
-    def set_blocking(self, value: Key, *, timeout: float | None = None) -> None:
-        """Like `set`, from a thread without an event loop."""
-        data = as_bytes("value", value)
-        self._check_entered()
-        PORTAL.call(self._set, data, timeout)
-
     async def __aenter__(self) -> Self:
         self._begin()
         try:
@@ -147,25 +141,6 @@ class Kept:
         if self._ours:
             await PORTAL.run(self._left())
 
-    def __enter__(self) -> Self:
-        self._begin()
-        try:
-            PORTAL.call(self._enter)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
-        if self._ours:
-            PORTAL.call(self._left, ctx=context.background())
-
     def __repr__(self) -> str:
         state = "present" if self.present else "absent" if self._entered else "not entered"
         return f"<etcd.Kept {self.key!r}, {state}>"
@@ -177,7 +152,7 @@ class Kept:
         return self._keeper._pid == os.getpid()
 
     def _check_entered(self) -> None:
-        if not self._entered or not self._ours:
+        if not self._entered or not self._ours or self not in self._keeper._held:
             raise ClosedError(f"kept key {self.key!r}")
 
     def _begin(self) -> None:
@@ -288,31 +263,37 @@ class Kept:
                 except TimeoutError:
                     pass
             else:
-                await self._act(action)
+                await self._act()
             self._settled.set()
 
-    async def _act(self, action: Action) -> None:
-        """Do what was decided, when it is this key's turn and if it still is the thing to do."""
+    async def _act(self) -> None:
+        """Do what is to be done when it is this key's turn, for as long as it goes well."""
         async with self._gate:
-            if self._core.decide(clock()) != action:
-                return
-            try:
-                if isinstance(action, Grant):
-                    await self._grant()
-                elif isinstance(action, Write):
-                    await self._write(action)
-            except LeaseLost:
-                self._drop_lease()
-            except StoreUnavailable as error:
-                self._error = error
-                self._core.failed(clock(), random.random())
-                self._gate.failed(RETRY_CAP * random.random())
-            except StoreError as error:
-                self._error = error
-                self._core.failed(clock(), random.random(), refused=True)
+            while isinstance(action := self._core.decide(clock()), (Grant, Write)):
+                if not await self._try(action):
+                    return
+
+    async def _try(self, action: Grant | Write) -> bool:
+        core = self._core
+        try:
+            if isinstance(action, Grant):
+                await self._grant()
             else:
-                self._error = None
-                self._gate.succeeded()
+                await self._write(action)
+        except LeaseLost:
+            self._drop_lease()
+        except StoreUnavailable as error:
+            self._error = error
+            core.failed(clock(), random.random())
+            self._gate.failed(RETRY_CAP * random.random())
+            return False
+        except StoreError as error:
+            self._error = error
+            core.failed(clock(), random.random(), refused=True)
+            return False
+        self._error = None
+        self._gate.succeeded()
+        return True
 
     async def _grant(self) -> None:
         lease, ttl, sent = await self._keeper._grant(self._ttl, timeout=ATTEMPT)

@@ -89,7 +89,7 @@ class Reconcile:
     """
 
     __slots__ = (
-        *("_failures", "_found", "_last_loss", "_not_before", "_present", "_refused"),
+        *("_doubtful", "_failures", "_found", "_last_loss", "_not_before", "_present", "_refused"),
         *("_revision", "contested", "lease", "losses", "stored", "version", "wanted"),
     )
 
@@ -103,6 +103,7 @@ class Reconcile:
         self._found = 0  # the key's mod_revision as far as it is known; 0 when it does not exist
         self._revision = 0
         self._present = False
+        self._doubtful = False  # it was present before what was known was forgotten
         self._failures = 0
         self._refused = False
         self._last_loss = float("-inf")
@@ -143,9 +144,9 @@ class Reconcile:
 
     def lost_lease(self, now: float, drawn: float) -> Loss | None:
         """The lease is gone, and what hung on it."""
-        was_present = self._present
-        self.lease = 0
         self.forget()
+        self.lease = 0
+        was_present, self._doubtful = self._doubtful, False
         if was_present:
             return self._lose("lease lost", now, drawn)
         self.failed(now, drawn)
@@ -153,6 +154,7 @@ class Reconcile:
 
     def forget(self) -> None:
         """What was known of the store holds no longer: its data may be older than that, or gone."""
+        self._doubtful |= self._present
         self._found = 0
         self._revision = 0
         self._present = False
@@ -191,7 +193,8 @@ class Reconcile:
             return None
         self._revision = revision
         self._found = 0 if kv is None else kv.mod_revision
-        was_present = self._present
+        was_present = self._present or self._doubtful
+        self._doubtful = False
         was_stored = was_present and self.stored == self.version
         self._present = kv is not None and kv.lease == self.lease != 0
         if self._present and kv is not None and kv.value == self.wanted:

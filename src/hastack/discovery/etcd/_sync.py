@@ -82,10 +82,20 @@ class _Scope:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        self._entered = False
 
     def __enter__(self) -> Self:
-        PORTAL.call(self._inner.__aenter__)
+        try:
+            PORTAL.call(self._enter)
+        except BaseException:
+            if self._entered:  # and this thread was interrupted before it knew
+                self.__exit__(None, None, None)
+            raise
         return self
+
+    async def _enter(self) -> None:
+        await self._inner.__aenter__()
+        self._entered = True
 
     def __exit__(
         self,
@@ -93,6 +103,7 @@ class _Scope:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._entered = False
         # Also when the context has ended: what was entered has to be left.
         PORTAL.call(self._inner.__aexit__, exc_type, exc, traceback, ctx=BACKGROUND)
 
@@ -144,6 +155,11 @@ class SyncLease(_Scope):
         """Cancelled the moment the lease can no longer be relied on."""
         ctx: Context = self._inner.context
         return ctx
+
+    def remaining(self) -> float:
+        """Seconds for which it can be relied on if no further keepalive is answered."""
+        left: float = self._inner.remaining()
+        return left
 
 
 @final

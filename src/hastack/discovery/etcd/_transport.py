@@ -244,7 +244,7 @@ class Transport:
             probe.cancel()
         lines, self._lines = list(self._lines.values()), {}
         for line in lines:
-            await line.channel.close()
+            await line.aclose()
 
     # The steps of a call
 

@@ -1,0 +1,229 @@
+"""Everything wired from the configuration, in one call."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+
+from hastack import config as _config
+from hastack._core._errors import InvalidArgument
+from hastack._core._extras import require
+from hastack._core._validate import seconds
+
+from . import _threads
+from ._backends import exporters_of
+from ._bridge import EventBridge, observe_accounts
+from ._options import OBSERVE, ObserveConfig
+from .instruments import Metrics, current_trace
+from .metrics import Collector, MetricReader
+from .pipeline import Pipeline
+from .records import LogHandler, LogRecordProcessor
+from .traces import SpanProcessor
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from hastack._core._validate import Seconds
+
+    from ._report import Report
+
+
+@final
+@attrs.define(eq=False)
+class Installed:
+    """What `install` set up. Use it as a context manager, or call `shutdown` at the end.
+
+    Without either, it ends with the interpreter, in 5 seconds at most.
+
+    Attributes:
+        pipeline: All exporters.
+        metrics: For `hastack.observe.instruments`; collected together with the SDK's.
+        tracer_provider: OpenTelemetry's; ``None`` when no backend takes traces.
+        meter_provider: OpenTelemetry's; ``None`` when no backend takes metrics.
+        logger_provider: OpenTelemetry's; ``None`` when no backend takes logs.
+    """
+
+    pipeline: Pipeline
+    metrics: Metrics
+    tracer_provider: Any = None
+    meter_provider: Any = None
+    logger_provider: Any = None
+    _reader: Any = None
+    _collector: Collector | None = None
+    _handler: LogHandler | None = None
+    _bridge: EventBridge | None = None
+
+    def force_flush(self, timeout: Seconds = 30.0) -> Report:
+        """Collect metrics now and send everything; see `Pipeline.force_flush`.
+
+        Raises:
+            InvalidArgument: ``timeout`` is negative.
+        """
+        began = time.monotonic()
+        limit = seconds("timeout", timeout, zero=True)
+        self._collect()
+        return self.pipeline.force_flush(max(0.0, began + limit - time.monotonic()))
+
+    def _collect(self) -> None:
+        if self._reader is not None:
+            self._reader._collect_once()
+        if self._collector is not None:
+            self._collector._collect_once()
+
+    def shutdown(self, timeout: Seconds = 5.0) -> Report:
+        """Take everything down, metrics collected a last time; see `Pipeline.shutdown`.
+
+        The providers stay where OpenTelemetry keeps them, and what goes to them is counted as
+        dropped.
+
+        Raises:
+            InvalidArgument: ``timeout`` is negative.
+        """
+        began = time.monotonic()
+        limit = seconds("timeout", timeout, zero=True)
+        _threads.has_ended(self)
+        if self._bridge is not None:
+            self._bridge.close()
+        if self._handler is not None:
+            logging.getLogger().removeHandler(self._handler)
+        if self._reader is not None and self._reader._ticker.stop():
+            self._reader._collect_once()
+        if self._collector is not None:
+            self._collector.close()
+        return self.pipeline.shutdown(max(0.0, began + limit - time.monotonic()))
+
+    def _end_with_process(self, until: float) -> None:
+        with suppress(Exception):  # nobody is left to hear of it
+            self.shutdown(max(0.0, until - time.monotonic()))
+
+    def __enter__(self) -> Installed:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+
+def install(
+    config: _config.Config | ObserveConfig | None = None, *, set_global: bool = True
+) -> Installed:
+    """Wire tracing, metrics, logging and hastack's own events to the configured backends.
+
+    Args:
+        config: The whole configuration or its ``observe`` table; ``None`` loads it from the
+            environment (``HASTACK_OBSERVE__...``).
+        set_global: Make the providers OpenTelemetry's global ones, and add a handler to the root
+            logger. A global tracer or logger provider of the SDK that is there already is used
+            instead of a new one.
+
+    Raises:
+        ConfigError: The environment holds mistakes.
+        InvalidArgument: Settings contradict each other.
+        MissingDependency: A package of ``hastack[otel]`` is not installed, or grpcio for a backend
+            of the kind ``otlp-grpc``.
+
+    Example:
+        >>> from hastack import observe
+        >>> installed = observe.install(observe.ObserveConfig(service="shop"), set_global=False)
+        >>> bool(installed.shutdown())
+        True
+    """
+    settings = _settings(config)
+    resource = _resource(settings)
+    exporters = [
+        exporter
+        for name, backend in settings.backends.items()
+        for exporter in exporters_of(name, backend, queue=settings.queue, spill=settings.spill)
+    ]
+    pipeline = Pipeline(exporters)
+    metrics = Metrics(exemplars=current_trace)
+    installed = Installed(pipeline, metrics)
+    _traces(installed, resource, set_global)
+    _metrics(installed, settings, resource, set_global)
+    _logs(installed, settings, resource, set_global)
+    installed._bridge = EventBridge(
+        settings.events,
+        metrics=metrics if pipeline.of("metrics") else None,
+        tracer_provider=installed.tracer_provider,
+        logger_provider=installed.logger_provider,
+    )
+    observe_accounts(metrics, pipeline)
+    _threads.end_with_process(installed, first=True)
+    return installed
+
+
+def _settings(config: object) -> ObserveConfig:
+    if config is None:
+        return OBSERVE.of(_config.load())
+    if isinstance(config, _config.Config):
+        return OBSERVE.of(config)
+    if isinstance(config, ObserveConfig):
+        return config
+    raise InvalidArgument("config", config, "a hastack.config.Config or an ObserveConfig")
+
+
+def _resource(settings: ObserveConfig) -> Any:
+    attributes: dict[str, Any] = dict(settings.resource)
+    if settings.service is not None:
+        attributes["service.name"] = settings.service
+    return require("opentelemetry.sdk.resources", extra="otel").Resource.create(attributes)
+
+
+def _traces(installed: Installed, resource: Any, set_global: bool) -> None:
+    exporters = installed.pipeline.of("traces")
+    if not exporters:
+        return
+    sdk = require("opentelemetry.sdk.trace", extra="otel")
+    api = require("opentelemetry.trace", extra="otel")
+    provider: Any = api.get_tracer_provider() if set_global else None
+    if not isinstance(provider, sdk.TracerProvider):
+        provider = sdk.TracerProvider(resource=resource, shutdown_on_exit=False)
+        if set_global:
+            api.set_tracer_provider(provider)
+    provider.add_span_processor(SpanProcessor(*exporters))
+    installed.tracer_provider = provider
+
+
+def _metrics(
+    installed: Installed, settings: ObserveConfig, resource: Any, set_global: bool
+) -> None:
+    exporters = installed.pipeline.of("metrics")
+    if not exporters:
+        return
+    sdk = require("opentelemetry.sdk.metrics", extra="otel")
+    api = require("opentelemetry.metrics", extra="otel")
+    reader = MetricReader(*exporters, every=settings.metrics_every)
+    provider = sdk.MeterProvider(metric_readers=[reader], resource=resource, shutdown_on_exit=False)
+    if set_global:
+        api.set_meter_provider(provider)
+    installed.meter_provider = provider
+    installed._reader = reader
+    installed._collector = Collector(
+        installed.metrics, *exporters, every=settings.metrics_every, resource=resource
+    )
+
+
+def _logs(installed: Installed, settings: ObserveConfig, resource: Any, set_global: bool) -> None:
+    exporters = installed.pipeline.of("logs")
+    if not exporters:
+        return
+    sdk = require("opentelemetry.sdk._logs", extra="otel")
+    api = require("opentelemetry._logs", extra="otel")
+    provider: Any = api.get_logger_provider() if set_global else None
+    if not isinstance(provider, sdk.LoggerProvider):
+        provider = sdk.LoggerProvider(resource=resource, shutdown_on_exit=False)
+        if set_global:
+            api.set_logger_provider(provider)
+    provider.add_log_record_processor(LogRecordProcessor(*exporters))
+    installed.logger_provider = provider
+    if set_global and settings.log_level is not None:
+        installed._handler = LogHandler(provider, settings.log_level)
+        logging.getLogger().addHandler(installed._handler)
