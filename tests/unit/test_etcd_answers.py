@@ -180,8 +180,7 @@ class TestWire:
 
     def test_either_half_loads_them(self, monkeypatch):
         for ask in (lambda: _wire.response(_wire.RANGE), lambda: _wire.RangeResponse):
-            monkeypatch.setattr(_wire, "_classes", {})
-            monkeypatch.setattr(_wire, "_responses", {})
+            monkeypatch.setattr(_wire, "_loaded", {})
             for name in [n for n in vars(_wire) if n.endswith(("Request", "Response"))]:
                 monkeypatch.delattr(_wire, name)
             assert ask().DESCRIPTOR.name == "RangeResponse"

@@ -29,12 +29,12 @@ AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 STATUS = "/etcdserverpb.Maintenance/Status"
 SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
 
-_classes: dict[str, Any] = {}
-_responses: dict[str, Any] = {}
+# Classes by their simple names, and classes of answers by the paths of methods.
+_loaded: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
 
-def _load() -> None:
-    """Fill the private pool and remember the classes by their simple names.
+def _load() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fill the private pool and hand out its classes.
 
     Raises:
         MissingDependency: protobuf is not installed.
@@ -57,24 +57,23 @@ def _load() -> None:
             for method in service.method:
                 path = f"/{file.package}.{service.name}/{method.name}"
                 responses[path] = classes[method.output_type.rpartition(".")[2]]
-    _responses.update(responses)
-    _classes.update(classes)
+    # Several threads may come here at once: messages of two pools do not go together, so all use
+    # those of the first.
+    return _loaded.setdefault("etcd", (classes, responses))
 
 
 def response(method: str) -> Any:
     """The class of a method's answer, by the method's path."""
-    if not _responses:
-        _load()
-    return _responses[method]
+    _, responses = _loaded.get("etcd") or _load()
+    return responses[method]
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not _classes:
-        _load()
+    classes, _ = _loaded.get("etcd") or _load()
     try:
-        found = _classes[name]
+        found = classes[name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     globals()[name] = found  # the next time it is found without coming here
