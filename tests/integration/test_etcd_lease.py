@@ -44,7 +44,7 @@ async def test_a_lease_outlives_its_ttl_and_ends_with_its_block(make_etcd, etcd_
         with events.record(LeaseGranted, LeaseEnded) as seen:
             async with client.lease(2) as lease:
                 await client.put("/k", "v", lease=lease)
-                await asyncio.sleep(4.5)
+                await asyncio.sleep(3.5)
                 assert await client.get("/k") is not None
                 assert not lease.context.done
                 assert 0 < lease.remaining() <= lease.ttl
@@ -78,7 +78,7 @@ async def test_a_loop_that_stands_still_loses_nothing(etcd):
 @on_loop
 async def test_threads_that_hold_the_interpreter_lose_nothing(etcd):
     async with client_of(etcd) as client:
-        stop = time.monotonic() + 2 * TTL
+        stop = time.monotonic() + 1.5 * TTL
         busy = [threading.Thread(target=spin, args=(stop,)) for _ in range(2)]
         async with client.lease(TTL) as lease:
             for thread in busy:
@@ -102,7 +102,7 @@ async def test_one_stream_for_all(etcd):
     async with client_of(etcd) as client:
         held = [client.lease(2) for _ in range(100)]
         await asyncio.gather(*(each.__aenter__() for each in held))
-        await asyncio.sleep(4)
+        await asyncio.sleep(2.5)
         assert client._keeper._stream.opened == 1
         assert len(await leases(client)) == 100
         assert not any(each.context.done for each in held)
@@ -113,8 +113,8 @@ async def test_one_stream_for_all(etcd):
 
 
 @on_loop
-async def test_without_the_store_it_can_be_relied_on_until_its_ttl(make_etcd, etcd_binary):
-    server = make_etcd(binary=etcd_binary)
+async def test_without_the_store_it_can_be_relied_on_until_its_ttl(etcd):
+    server = etcd
     async with client_of(server) as client:
         with events.record(LeaseEnded) as seen:
             async with context.timeout(60), client.lease(TTL) as lease:
@@ -151,12 +151,11 @@ async def test_a_revoked_lease_is_lost(make_etcd, etcd_binary):
 
 
 @on_loop
-async def test_wiped_data_take_the_leases_with_them(make_etcd, etcd_binary):
-    server = make_etcd(binary=etcd_binary)
-    async with client_of(server) as client, client.lease(10) as lease:
-        server.kill()
-        server.wipe()
-        server.start()
+async def test_wiped_data_take_the_leases_with_them(etcd):
+    async with client_of(etcd) as client, client.lease(10) as lease:
+        etcd.kill()
+        etcd.wipe()
+        etcd.start()
         assert "does not exist" in str(await lost(lease))
 
 
@@ -165,7 +164,7 @@ async def test_cut_connections_lose_nothing(etcd, make_proxy):
     proxy = make_proxy(etcd.port)
     async with client_of(proxy) as client, client.lease(TTL) as lease:
         with events.record(KeepaliveInterrupted) as seen:
-            for _ in range(4):
+            for _ in range(2):
                 await asyncio.sleep(0.8)
                 proxy.cut()
                 await asyncio.sleep(0.3)
@@ -180,13 +179,13 @@ async def test_cut_connections_lose_nothing(etcd, make_proxy):
 @on_loop
 async def test_a_frozen_connection_ends_in_time_or_is_survived(etcd, make_proxy):
     proxy = make_proxy(etcd.port)
-    async with client_of(proxy, timeout=1.0) as client, client.lease(6) as lease:
-        await asyncio.sleep(2.5)
-        proxy.freeze()
+    async with client_of(proxy, timeout=1.0) as client, client.lease(4) as lease:
         await asyncio.sleep(1.5)
+        proxy.freeze()
+        await asyncio.sleep(0.8)
         assert not lease.context.done
         proxy.heal()
-        await asyncio.sleep(6)
+        await asyncio.sleep(3)
         assert not lease.context.done
         proxy.freeze()
         assert isinstance(await lost(lease), LeaseLost)
@@ -204,7 +203,7 @@ async def test_a_frozen_member_is_left_in_time(make_etcd_cluster):
         with events.record(KeepaliveInterrupted) as seen:
             frozen.pause()
             try:
-                await asyncio.sleep(7)
+                await asyncio.sleep(5.5)
                 assert not lease.context.done
                 assert client._keeper._stream._stream.endpoint != home
             finally:

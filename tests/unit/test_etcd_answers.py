@@ -185,6 +185,21 @@ class TestWire:
                 monkeypatch.delattr(_wire, name)
             assert ask().DESCRIPTOR.name == "RangeResponse"
 
+    def test_threads_that_load_at_once_get_the_same_classes(self, monkeypatch):
+        import threading
+
+        both = threading.Barrier(2)
+        load, found = _wire._load, []
+        monkeypatch.setattr(_wire, "_loaded", {})
+        monkeypatch.setattr(_wire, "_load", lambda: (both.wait(20), load())[1])
+        ask = lambda: found.append(_wire.response(_wire.PUT))
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found[0] is found[1]
+
 
 def test_the_shipped_descriptors_are_those_of_the_sources():
     import subprocess

@@ -80,6 +80,7 @@ def test_what_is_registered_is_mirrored_with_its_changes():
             await east.delete(key(6))
             await east.put(key(900), value())
             await settled(forwarder, east, west)
+            await asyncio.sleep(1.0)
             status = forwarder.status()
             assert (status.state, status.phase) == (OriginState.LIVE, "forwarding")
             assert (status.puts, status.deletes, status.relists) == (302, 1, 1)

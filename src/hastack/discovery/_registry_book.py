@@ -19,6 +19,7 @@ from hastack import context
 from hastack._core._errors import ClosedError, InvalidArgument, NotAuthorized, StoreUnavailable
 
 from ._layout import CHECKPOINTS, HEARTBEATS
+from ._origin import Heartbeat
 from ._registry_cachefile import MAX_BYTES, CachedService, UnusableCache, decode, encode
 from ._registry_feed import Follower, Known, ServiceFeed
 from ._registry_threads import in_thread
@@ -316,6 +317,7 @@ class _Origins:
         self.refused = False
         self._changed = changed
         self._named: dict[bytes, set[str]] = {CHECKPOINTS: set(), HEARTBEATS: set()}
+        self._out_of_reach: set[str] = set()  # their forwarders say so
         self._followers = [self._follow(store, prefix) for prefix in self._named]
 
     @property
@@ -330,8 +332,8 @@ class _Origins:
 
     @property
     def stale(self) -> set[str]:
-        """Those without a heartbeat."""
-        return self._named[CHECKPOINTS] - self._named[HEARTBEATS]
+        """Those without a heartbeat, and those whose forwarder says that it lost them."""
+        return (self._named[CHECKPOINTS] - self._named[HEARTBEATS]) | self._out_of_reach
 
     async def close(self) -> None:
         for each in self._followers:
@@ -343,9 +345,14 @@ class _Origins:
             names = self._named[prefix]
             if fresh:
                 names.clear()
+                if prefix == HEARTBEATS:
+                    self._out_of_reach.clear()
             for event in batch.events:
                 name = unquote(event.kv.key[len(prefix) :].decode("ascii", "replace"))
                 (names.discard if event.kind == "delete" else names.add)(name)
+                if prefix == HEARTBEATS:
+                    lost = event.kind == "put" and not Heartbeat.parse(event.kv.value).live
+                    (self._out_of_reach.add if lost else self._out_of_reach.discard)(name)
             self._changed()
 
         def failed() -> None:

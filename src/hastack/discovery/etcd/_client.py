@@ -142,7 +142,7 @@ class Client:
         """
         request = _wire.RangeRequest(key=self._codec.single(key))
         if revision or serializable:
-            request.revision = revision
+            request.revision = integer("revision", revision, minimum=0)
             request.serializable = serializable
         answer = await self._transport().call(
             _wire.RANGE, request, timeout=timeout, idempotent=True
@@ -233,6 +233,7 @@ class Client:
         """The answers of a scan; the ``revision`` of each is the one that is read at."""
         first, last = self._codec.span(prefix, prefix=True)
         integer("page", page)
+        integer("revision", revision, minimum=0)
         while True:
             request = _wire.RangeRequest(
                 key=first, range_end=last, revision=revision, limit=page, keys_only=keys_only

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 import attrs
 
 from hastack._core._errors import InvalidArgument, RequestTooLarge
+from hastack._core._validate import integer
 from hastack.discovery._records import (
     Delete,
     DeleteResult,
@@ -129,9 +130,13 @@ class Codec:
         prefix: bool,
         sort: Sort,
         descending: bool,
+        revision: int = 0,
+        limit: int = 0,
         **others: Any,
     ) -> Any:
         """The message for a range request."""
+        integer("revision", revision, minimum=0)
+        integer("limit", limit, minimum=0)
         first, last = self.span(key, end, prefix=prefix)
         target = _SORTS.get(sort)
         if target is None:
@@ -139,7 +144,13 @@ class Codec:
         # Keys come sorted; asking for it again would have the server fetch all of them first.
         order = 0 if sort == "key" and not descending else 2 if descending else 1
         return _wire.RangeRequest(
-            key=first, range_end=last, sort_target=target, sort_order=order, **others
+            key=first,
+            range_end=last,
+            revision=revision,
+            limit=limit,
+            sort_target=target,
+            sort_order=order,
+            **others,
         )
 
     # Answers

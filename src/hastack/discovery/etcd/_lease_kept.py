@@ -340,9 +340,12 @@ class Kept:
 
     async def _hear(self, batch: Batch) -> None:
         if batch.reason == "restored":
+            # Revisions have begun anew, so it cannot be told which of these is news.
             self._core.forget()
-        for event in batch.events:
-            self._see(event.kv if event.kind == "put" else None, event.kv.mod_revision)
+            self._changed.set()
+        else:
+            for event in batch.events:
+                self._see(event.kv if event.kind == "put" else None, event.kv.mod_revision)
         if batch.resync:
             await self._read()  # of what was never handed over, it does not tell the deletion
 

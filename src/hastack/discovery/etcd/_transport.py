@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._cancel import BACKGROUND, _current
 from hastack._core._errors import ClosedError, RequestTooLarge
+from hastack._core._validate import optional_seconds
 from hastack.context import with_cancel
 
 from . import _wire
@@ -74,7 +75,8 @@ class Transport:
         if ctx is not BACKGROUND:
             ctx.check()
         asked = time.monotonic()
-        ends = asked + (shared.options.timeout if timeout is None else timeout)
+        limit = optional_seconds("timeout", timeout, zero=True)
+        ends = asked + (shared.options.timeout if limit is None else limit)
         data = request.SerializeToString()
         if len(data) > shared.options.max_request_bytes:
             raise RequestTooLarge("bytes", len(data), shared.options.max_request_bytes)

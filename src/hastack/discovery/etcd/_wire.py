@@ -29,12 +29,22 @@ AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 STATUS = "/etcdserverpb.Maintenance/Status"
 SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
 
-# Classes by their simple names, and classes of answers by the paths of methods.
+# What was loaded: classes by simple name, and classes of answers by method.
 _loaded: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
 
+def _tables() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Classes by simple name, and of answers by method; the same for all threads.
+
+    Several threads may load at once, but one result serves all: a message of one pool is none of
+    another's.
+    """
+    found = _loaded.get("")
+    return _loaded.setdefault("", _load()) if found is None else found
+
+
 def _load() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fill the private pool and hand out its classes.
+    """Fill a private pool and make the classes.
 
     Raises:
         MissingDependency: protobuf is not installed.
@@ -57,23 +67,19 @@ def _load() -> tuple[dict[str, Any], dict[str, Any]]:
             for method in service.method:
                 path = f"/{file.package}.{service.name}/{method.name}"
                 responses[path] = classes[method.output_type.rpartition(".")[2]]
-    # Several threads may come here at once: messages of two pools do not go together, so all use
-    # those of the first.
-    return _loaded.setdefault("etcd", (classes, responses))
+    return classes, responses
 
 
 def response(method: str) -> Any:
     """The class of a method's answer, by the method's path."""
-    _, responses = _loaded.get("etcd") or _load()
-    return responses[method]
+    return _tables()[1][method]
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    classes, _ = _loaded.get("etcd") or _load()
     try:
-        found = classes[name]
+        found = _tables()[0][name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     globals()[name] = found  # the next time it is found without coming here
