@@ -140,23 +140,13 @@ class WatchCore:
             if one.start is None:
                 self._shared[one.where] = feed
         one.join(feed, now)
-        if one.start is not None:
-            self._begin_at(feed, one.start, now)
-        else:
-            self._next_listing(feed, now)
+        if one.start == 1:  # there is nothing that it has already
+            feed.admit(one)
+            feed.phase = "ready"
+            self._create(feed, now)
+        self._next_listing(feed, now)
         if self._stream is None and not self._opening:
             self._open()
-
-    def _begin_at(self, feed: Feed, start: int, now: float) -> None:
-        """The state before ``start`` is what a subscriber has that asks for what follows."""
-        if start > 1:
-            feed.asking = tuple(feed.joining)
-            self._list(feed, "base", now, revision=start - 1)
-            return
-        for each in tuple(feed.joining):
-            feed.admit(each)
-        feed.phase = "ready"
-        self._create(feed, now)
 
     def detach(self, one: Subscriber, now: float) -> None:
         """Somebody watches no more."""
@@ -224,19 +214,23 @@ class WatchCore:
             feed.ticket = 0
 
     def _next_listing(self, feed: Feed, now: float) -> None:
-        """Have a listing made to verify the history, or for those who wait for one."""
-        if feed.ticket:
+        """Have a listing made: for the feed itself, or for those who wait for one.
+
+        Only while a stream is open, and the answer counts only as long as it is: a store that
+        was restored in between would be noticed on neither side.
+        """
+        if feed.ticket or self._stream is None:
             return
-        if feed.unverified:
-            feed.unverified = False
+        feed.asking = tuple(feed.joining)
+        if feed.phase == "unknown":
+            self._list(feed, "base", now, revision=feed.base_revision())
+        elif feed.phase == "relisting":
+            self._list(feed, "resync", now)
+        elif feed.unverified:
             feed.asking = ()
             self._list(feed, "verify", now, revision=feed.revision)
-        elif feed.joining:
-            feed.asking = tuple(feed.joining)
-            if feed.phase == "unknown":
-                self._list(feed, "base", now)
-            else:
-                self._list(feed, "join", now, since=feed.revision)
+        elif feed.joining and feed.is_confirmed:
+            self._list(feed, "join", now, since=feed.revision)
 
     def _relist(self, feed: Feed, reason: str, now: float) -> None:
         """The history cannot go on: find out what is there."""
@@ -245,8 +239,7 @@ class WatchCore:
         feed.phase = "relisting"
         feed.unverified = False
         feed.reason = reason
-        feed.asking = tuple(feed.joining)
-        self._list(feed, "resync", now)
+        self._next_listing(feed, now)
 
     def _check(self, feed: Feed, now: float) -> None:
         """Have the history compared with what is known; every listing does that."""
@@ -276,6 +269,7 @@ class WatchCore:
         elif another:
             self._relist(feed, "restored", now)
         elif purpose == "verify":
+            feed.unverified = False
             if listing.count != asked.count or listing.state != asked.newest:
                 self._relist(feed, "gap", now)
         elif purpose == "whole":
@@ -294,9 +288,7 @@ class WatchCore:
     ) -> None:
         """The first listing has come: of now, or of what was before the start."""
         if feed.quiet_until and listing.revision > feed.quiet_until:
-            # What was yet to come has come meanwhile.
-            before, feed.quiet_until = feed.quiet_until, 0
-            self._list(feed, "base", now, revision=before)
+            feed.quiet_until = 0  # what was yet to come has come meanwhile
             return
         feed.learn(listing)
         if feed.start is None:
@@ -329,8 +321,9 @@ class WatchCore:
         if asked.purpose == "base" and feed.start is not None and failure != "final":
             feed.truncated = failure == "compacted"
             feed.quiet_until = 0 if feed.truncated else feed.start - 1
-            self._list(feed, "base", now)
+            self._next_listing(feed, now)
             return
+        feed.unverified = False
         if asked.purpose == "verify" and failure != "final":
             self._relist(feed, "compacted" if failure == "compacted" else "restored", now)
         elif asked.purpose in {"base", "resync"} or feed.phase == "denied":
@@ -354,6 +347,7 @@ class WatchCore:
         for feed in self._feeds:
             feed.retry_at = None
             self._create(feed, now)
+            self._next_listing(feed, now)
 
     def serves(self, version: Version) -> None:
         """The server at the other end of the open stream has this version."""
@@ -364,9 +358,14 @@ class WatchCore:
         """The stream has ended."""
         self._stream = None
         for feed in self._feeds:
+            self._forget(feed)
             feed.watch_id = 0
             if feed.phase in {"creating", "live", "denied"}:
                 feed.phase = "ready"
+            if feed.is_behind:
+                # What somebody was given ahead of it may be another history's by now.
+                feed.phase = "relisting"
+                feed.reason = "gap"
         if self._feeds and not self._opening:
             self._open()
 
@@ -448,6 +447,7 @@ class WatchCore:
             self._create(feed, now)
         feed.cluster = answer.cluster
         feed.term = answer.term
+        self._next_listing(feed, now)
 
     def _changed(self, stream: _Stream, feed: Feed, answer: Answer, now: float) -> None:
         events = stream.fragments.take(feed.watch_id, answer.events, more=answer.fragment)
@@ -460,6 +460,8 @@ class WatchCore:
         self._collect(feed)
         if not whole:
             self._relist(feed, "gap", now)
+        elif feed.joining:
+            self._next_listing(feed, now)
 
     def _progressed(self, stream: _Stream, feed: Feed, answer: Answer, now: float) -> None:
         """The server says that everything up to a revision was told."""

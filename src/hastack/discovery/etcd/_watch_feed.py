@@ -149,6 +149,22 @@ class Feed:
             return self._mark_revision
         return self.revision + 1 if self.began_after else max(self.revision, 1)
 
+    def base_revision(self) -> int:
+        """Which revision to list first: what whoever asks for a start has already; 0 for now."""
+        if self.start is None or self.truncated or self.quiet_until:
+            return 0
+        return self.start - 1
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether somebody was given more than the stream has brought."""
+        return bool(self._ahead)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the state is known to be part of the history that the stream goes on with."""
+        return self.phase == "live" and not (self.expecting or self.unverified)
+
     @property
     def has_mark(self) -> bool:
         """Whether there is a change near enough by which to recognise the history."""
