@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import subprocess
 import sys
 from contextlib import asynccontextmanager, contextmanager
@@ -18,13 +17,11 @@ from etcd_servers import Etcd, binaries
 
 from hastack import context
 from hastack.discovery import Compare, Delete, Get, KeyValue, Put, etcd, memory
-from hastack.discovery.etcd import _wire
 from hastack.errors import (
     ClosedError,
     Compacted,
     DeadlineExceeded,
     InvalidArgument,
-    LeaseLost,
     RequestTooLarge,
     StoreError,
 )
@@ -102,26 +99,6 @@ asyncio.run(main())
 """
 
 
-class RawEtcd(etcd.Client):
-    """The client with what tests alone do to a store."""
-
-    async def grant(self, ttl):
-        call = self._transport().call
-        return (await call(_wire.LEASE_GRANT, _wire.LeaseGrantRequest(TTL=math.ceil(ttl)))).ID
-
-    async def renew(self, lease):
-        info = await self.maintenance.lease_info(lease)
-        if info.ttl < 0:
-            raise LeaseLost("no such lease", lease=lease)
-        return info.ttl
-
-    async def revoke(self, lease):
-        await self._transport().call(_wire.LEASE_REVOKE, _wire.LeaseRevokeRequest(ID=lease))
-
-    async def compact(self, revision):
-        await self.maintenance.compact(revision)
-
-
 class RealEtcd(Kind):
     """An etcd server, by its client."""
 
@@ -132,7 +109,7 @@ class RealEtcd(Kind):
 
     @asynccontextmanager
     async def open(self):
-        async with RawEtcd(self.member.endpoint) as client:
+        async with etcd.Client(self.member.endpoint) as client:
             yield client
 
 

@@ -96,6 +96,7 @@ class TestRanges:
     def test_one_key(self):
         assert self.codec.span("k") == (b"k", b"")
         assert self.spaced.span(b"k") == (b"ns/k", b"")
+        assert self.spaced.inner(self.spaced.outer("k")) == b"k"
         for codec in (self.codec, self.spaced):
             with pytest.raises(InvalidArgument, match="key=b''"):
                 codec.span(b"")

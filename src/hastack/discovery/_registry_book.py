@@ -21,7 +21,7 @@ from hastack._core._errors import ClosedError, InvalidArgument, NotAuthorized, S
 from ._layout import CHECKPOINTS, HEARTBEATS
 from ._origin import Heartbeat
 from ._registry_cachefile import MAX_BYTES, CachedService, UnusableCache, decode, encode
-from ._registry_feed import Follower, Known, ServiceFeed
+from ._registry_feed import FINAL, Follower, Known, ServiceFeed
 from ._registry_threads import in_thread
 
 if TYPE_CHECKING:
@@ -123,14 +123,14 @@ class Book:
         ctx = context.current()
         try:
             async with context.timeout(limit):
-                await feed.ready.wait()
+                while not feed.live and not isinstance(feed.error, FINAL):
+                    feed.ready.clear()
+                    await feed.ready.wait()
         except TimeoutError:
-            if feed.known is None:
-                if ctx.done:
-                    raise
-                raise _unknown(feed, limit) from feed.error
+            if ctx.done and feed.known is None:
+                raise
         if feed.known is None:
-            raise _unknown(feed, limit) from feed.error
+            raise _unknown(feed, limit)
         feed.settled = True
         return feed.resolved()
 
@@ -189,7 +189,7 @@ class Book:
         await self._write_cache()
         feeds, self.feeds = list(self.feeds.values()), {}
         for feed in feeds:
-            await feed.close(ClosedError("the registry"))
+            await feed.close("the registry")
         if self._origins is not None:
             await self._origins.close()
         if self._ticker is not None:
@@ -229,7 +229,7 @@ class Book:
             self.remembered[service] = Remembered(feed.known, time.monotonic() - feed.age())
             while len(self.remembered) > _MOST_REMEMBERED:
                 del self.remembered[next(iter(self.remembered))]
-        await feed.close(ClosedError(f"the feed of {service}"))
+        await feed.close(f"the feed of {service}")
 
     # The cache file ---------------------------------------------------------------------
 
@@ -272,13 +272,15 @@ class Book:
 
 def _unknown(feed: ServiceFeed, limit: float) -> Exception:
     error = feed.error
-    if isinstance(error, PermissionError):
+    if isinstance(error, Exception) and isinstance(error, FINAL):
         return error
     said = f": {error}" if error is not None else ""
-    return StoreUnavailable(
+    unknown = StoreUnavailable(
         f"nothing is known of {feed.service!r}, and the store gave no answer "
         f"within {limit:.3g} s{said}"
     )
+    unknown.__cause__ = error
+    return unknown
 
 
 def _read(path: Path) -> list[CachedService]:

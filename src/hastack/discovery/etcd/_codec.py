@@ -138,6 +138,8 @@ class Codec:
         integer("revision", revision, minimum=0)
         integer("limit", limit, minimum=0)
         first, last = self.span(key, end, prefix=prefix)
+        for name in ("limit", "revision"):
+            integer(name, others.get(name, 0), minimum=0)
         target = _SORTS.get(sort)
         if target is None:
             raise InvalidArgument("sort", sort, ", ".join(_SORTS))
@@ -236,29 +238,34 @@ class Codec:
             raise RequestTooLarge("operations", most, self.max_txn_ops)
         for condition in compare:
             found = request.compare.add()
-            found.key = self.outer(condition.key)
+            found.key = self.namespace + condition.key
             found.target = _TARGETS[condition.target]
             found.result = _RELATIONS[condition.relation]
             setattr(found, condition.target, condition.value)
-        for branch, ops in ((request.success, then), (request.failure, otherwise)):
-            for op in ops:
-                self._fill_op(branch.add(), op)
+        for op in then:
+            self._fill_op(request.success.add(), op)
+        for op in otherwise:
+            self._fill_op(request.failure.add(), op)
 
     def _fill_op(self, request: Any, op: Op | Txn) -> None:
         if isinstance(op, Put):
             put = request.request_put
             put.key = self.single(op.key)
             put.value = op.value
-            put.lease = op.lease
-            put.prev_kv = op.prev
-        elif isinstance(op, Delete):
-            delete = request.request_delete_range
-            delete.key, delete.range_end = self.span(op.key, op.end)
-            delete.prev_kv = op.prev
+            if op.lease:
+                put.lease = op.lease
+            if op.prev:
+                put.prev_kv = True
         elif isinstance(op, Get):
             get = request.request_range
             get.key, get.range_end = self.span(op.key, op.end)
-            get.limit = op.limit
+            if op.limit:
+                get.limit = op.limit
+        elif isinstance(op, Delete):
+            delete = request.request_delete_range
+            delete.key, delete.range_end = self.span(op.key, op.end)
+            if op.prev:
+                delete.prev_kv = True
         elif isinstance(op, Txn):
             request.request_txn.SetInParent()  # also when it has nothing in it
             self._fill(request.request_txn, op.compare, op.then, op.otherwise)

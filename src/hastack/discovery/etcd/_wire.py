@@ -9,7 +9,7 @@ the first message that is named, into a private pool.
 
 from __future__ import annotations
 
-from importlib import resources
+import pkgutil
 from typing import Any
 
 from hastack._core._extras import require
@@ -52,7 +52,8 @@ def _load() -> tuple[dict[str, Any], dict[str, Any]]:
     pools = require("google.protobuf.descriptor_pool", extra="etcd")
     factory = require("google.protobuf.message_factory", extra="etcd")
     sets = require("google.protobuf.descriptor_pb2", extra="etcd")
-    data = resources.files("hastack.discovery.etcd").joinpath("proto.binpb").read_bytes()
+    data = pkgutil.get_data("hastack.discovery.etcd", "proto.binpb")
+    assert data is not None
     pool = pools.DescriptorPool()
     files = sets.FileDescriptorSet.FromString(data).file
     for file in files:
