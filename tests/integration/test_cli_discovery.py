@@ -163,6 +163,22 @@ def test_doctor_sees_what_is_wrong_with_the_registry(url, run) -> None:
     assert "1 keys hold no instance" in out
 
 
+def test_doctor_on_etcd(shared_etcd, run) -> None:
+    status, out, err = run("doctor", "--json", "--url", f"etcd://{shared_etcd.endpoint}")
+    assert (status, err) == (0, "")
+    report = json.loads(out)
+    [one] = report["endpoints"]
+    assert one["leads"]
+    assert one["revision"] >= 1
+    assert one["db_size"] > 0
+    assert "error" not in report["lease"]
+    assert report["watch"]["put_to_event_max"] > 0
+    assert len(report["members"]) == 1
+    old = any("its watches can lose events" in each for each in report["warnings"])
+    assert old == (old_version(one["version"]) is not None)
+    assert any("one member" in each for each in report["warnings"])
+
+
 def test_doctor_without_a_store_says_so_once(run) -> None:
     status, out, _ = run("doctor", "--url", "etcd://127.0.0.1:1", "--timeout", "1")
     assert status == 1
@@ -261,10 +277,15 @@ THREE = (endpoint("a"), endpoint("b", leads=False), endpoint("c", leads=False))
     [
         (report(*THREE), []),
         (report(*THREE[:2]), ["names 2 of 3 members"]),
+        (report(THREE[0]), ["1 of 3 members answer", "names 1 of 3 members"]),
         (report(THREE[0], members=[{}]), ["one member"]),
         (report(*THREE, endpoint("d"), members=[{}] * 4), ["4 members"]),
         (report(*THREE[:2], {"endpoint": "c", "error": "gone"}), ["c does not answer: gone"]),
-        (report(*THREE[:2], endpoint("c", version="3.4.23")), ["upgrade to 3.4.31"]),
+        (report(*THREE[:2], endpoint("c", version="3.4.23")), ["at c: its watches"]),
+        (
+            report(*(endpoint(n, version="3.5.1") for n in "abc")),
+            ["3.5.1 runs at a, b, c: its watches can lose events"],
+        ),
         (report(*THREE[:2], endpoint("c", leader="")), ["knows no leader"]),
         (report(*THREE[:2], endpoint("c", learner=True)), ["learner"]),
         (report(*THREE[:2], endpoint("c", errors=["NOSPACE"])), ["complains: NOSPACE"]),

@@ -41,6 +41,7 @@ from hastack.errors import (
     HastackError,
     InvalidArgument,
     LeaseLost,
+    RequestTooLarge,
     StoreError,
     StoreUnavailable,
 )
@@ -130,6 +131,7 @@ def test_what_is_said_is_heard(number, message):
         InvalidArgument("key", b"", "a key"),
         Compacted("gone", revision=5),
         LeaseLost("no lease", lease=7),
+        RequestTooLarge("operations", 129, 128),
         StoreError("full", code="RESOURCE_EXHAUSTED"),
         StoreUnavailable("away", code="UNAVAILABLE"),
         HastackError("something else \udc80"),

@@ -96,6 +96,7 @@ class TestRanges:
     def test_one_key(self):
         assert self.codec.span("k") == (b"k", b"")
         assert self.spaced.span(b"k") == (b"ns/k", b"")
+        assert self.spaced.inner(self.spaced.outer("k")) == b"k"
         for codec in (self.codec, self.spaced):
             with pytest.raises(InvalidArgument, match="key=b''"):
                 codec.span(b"")
@@ -180,11 +181,25 @@ class TestWire:
 
     def test_either_half_loads_them(self, monkeypatch):
         for ask in (lambda: _wire.response(_wire.RANGE), lambda: _wire.RangeResponse):
-            monkeypatch.setattr(_wire, "_classes", {})
-            monkeypatch.setattr(_wire, "_responses", {})
+            monkeypatch.setattr(_wire, "_loaded", {})
             for name in [n for n in vars(_wire) if n.endswith(("Request", "Response"))]:
                 monkeypatch.delattr(_wire, name)
             assert ask().DESCRIPTOR.name == "RangeResponse"
+
+    def test_threads_that_load_at_once_get_the_same_classes(self, monkeypatch):
+        import threading
+
+        both = threading.Barrier(2)
+        load, found = _wire._load, []
+        monkeypatch.setattr(_wire, "_loaded", {})
+        monkeypatch.setattr(_wire, "_load", lambda: (both.wait(20), load())[1])
+        ask = lambda: found.append(_wire.response(_wire.PUT))
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found[0] is found[1]
 
 
 def test_the_shipped_descriptors_are_those_of_the_sources():

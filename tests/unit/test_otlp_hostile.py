@@ -35,7 +35,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from hastack.observe import _otlp_attributes, _otlp_lenient, _otlp_values
+from hastack.observe import _fragments, _otlp_attributes, _otlp_lenient, _otlp_values
 from hastack.observe._otlp_logs import OtlpLogs
 from hastack.observe._otlp_metrics import OtlpMetrics
 from hastack.observe._otlp_traces import OtlpTraces
@@ -403,36 +403,51 @@ def test_names_and_classes_are_forgotten_when_there_are_too_many(monkeypatch):
 
 
 def test_fragments_stay_within_their_budget(monkeypatch):
-    monkeypatch.setattr(_otlp_attributes, "BUDGET", 20_000)
-    monkeypatch.setattr(_otlp_attributes, "DISTINCT", 16)
+    monkeypatch.setattr(_fragments, "BUDGET", 20_000)
+    monkeypatch.setattr(_fragments, "DISTINCT", 16)
     attributes = _otlp_attributes.Attributes(b"\x4a")
-    attributes.room = 20_000
+    attributes._fragments.room = 20_000
     for n in range(2000):
         parts = []
-        attributes.blocks += 1
+        attributes.began(1)
         pairs = {"id": f"v{n}", f"key{n % 700}": n % 3, "often": f"o{n % 2}", "n": n}
         attributes.encode(pairs.items(), parts)
         assert len(parts) == 4
-        kept = sum(map(len, attributes._strings.values())) + sum(
-            map(len, attributes._ints.values())
+        kept = sum(map(len, attributes._fragments.strings.values())) + sum(
+            map(len, attributes._fragments.integers.values())
         )
         assert kept < 20_000 / 200
-    assert len(attributes._strings["often"]) in {1, 2}
+    assert len(attributes._fragments.strings["often"]) in {1, 2}
 
 
 def test_a_key_whose_values_never_repeat_is_no_longer_kept(monkeypatch):
-    monkeypatch.setattr(_otlp_attributes, "DISTINCT", 16)
+    monkeypatch.setattr(_fragments, "DISTINCT", 16)
     attributes = _otlp_attributes.Attributes(b"\x4a")
     for n in range(200):
-        attributes.blocks += 1
+        attributes.began(1)
         attributes.encode([("id", f"v{n}"), ("class", f"c{n // 20}")], [])
-    assert not attributes._strings["id"]
-    assert not attributes._strings["id"].kept
-    assert attributes._strings["class"].kept
+    assert not attributes._fragments.strings["id"]
+    assert not attributes._fragments.strings["id"].kept
+    assert attributes._fragments.strings["class"].kept
     for n in range(200):
-        attributes.blocks += 5  # most spans have another value: worth keeping
+        attributes.began(5)  # most spans have another value: worth keeping
         attributes.encode([("some", f"v{n}")], [])
-    assert attributes._strings["some"].kept
+    assert attributes._fragments.strings["some"].kept
+
+
+@pytest.mark.parametrize("bits", range(1, 64))
+def test_varints_of_every_length(bits):
+    for number in ((1 << bits) - 1, 1 << bits - 1, -(1 << bits - 1)):
+        assert attribute_of(number)[0].int_value == number
+
+
+def test_dropped_attributes_of_log_records():
+    for attributes, dropped in ((BoundedAttributes(1, {"a": 1, "b": 2}), 1), ({"a": 1}, 0)):
+        found, _ = only_log(log(attributes=attributes))
+        assert found.dropped_attributes_count == dropped
+        assert len(found.attributes) == 1
+    found, _ = only_log(log(attributes=BoundedAttributes(2, {"a": 1, "b": 2})))
+    assert found.dropped_attributes_count == 0
 
 
 def log(**fields):

@@ -29,6 +29,11 @@ _COMMANDS = {
         "doctor",
         "Examine the store: versions, leader, lease, watch lag.",
     ),
+    "federate": (
+        "_discovery_federate",
+        "federate",
+        "Mirror one cluster's instances into another.",
+    ),
     "list": ("_discovery_list", "list_services", "Print the services, or the instances of one."),
     "register": ("_discovery_register", "register", "Register an instance until Ctrl-C."),
     "watch": ("_discovery_watch", "watch", "Show the instances of a service as they change."),

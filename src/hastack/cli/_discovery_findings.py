@@ -40,17 +40,14 @@ def findings(report: dict[str, Any]) -> list[str]:
 
 
 def _of_endpoints(report: dict[str, Any]) -> Iterator[str]:
+    old: dict[str, list[str]] = {}
     for each in report["endpoints"]:
         where = each["endpoint"]
         if "error" in each:
-            yield f"{where} does not answer: {each['error']}"
+            yield f"{where} does not answer: {_short(each['error'])}"
             continue
-        better = old_version(each["version"])
-        if better is not None:
-            yield (
-                f"{where} runs etcd {each['version']}: watches of it can lose events "
-                f"(etcd#15220, #17529, #19179); upgrade to {better} or later"
-            )
+        if old_version(each["version"]) is not None:
+            old.setdefault(each["version"], []).append(where)
         if not each["leader"]:
             yield f"{where} knows no leader: it serves nothing that needs a quorum"
         if each["learner"]:
@@ -62,14 +59,28 @@ def _of_endpoints(report: dict[str, Any]) -> Iterator[str]:
                 f"{where} has a database of {each['db_size'] / 2**20:.0f} MiB; at its quota, "
                 "2 GiB unless set, etcd takes no more writes: compact and defragment"
             )
+    for version, places in old.items():
+        yield (
+            f"etcd {version} runs at {', '.join(places)}: its watches can lose events "
+            f"(etcd#15220, #17529, #19179); upgrade to {old_version(version)} or later"
+        )
+
+
+def _short(error: str) -> str:
+    """Of grpc's report of a connection that failed, the reason."""
+    return error.rpartition("Failed to connect to remote host: ")[2]
 
 
 def _of_cluster(report: dict[str, Any]) -> Iterator[str]:
     up = [each for each in report["endpoints"] if "error" not in each]
+    voters = len(report.get("members") or report["endpoints"])
+    if 0 < len(up) <= voters // 2:
+        yield (
+            f"{len(up)} of {voters} members answer, which is no majority: nothing can be written, "
+            "and leases do not end"
+        )
     if len({each["leader"] for each in up if each["leader"]}) > 1:
         yield "the endpoints disagree about the leader: an election, or two clusters in one URL"
-    if len({each["cluster"] for each in up if each.get("cluster")}) > 1:
-        yield "the endpoints belong to different clusters"
     newest = max((each["revision"] for each in up), default=0)
     for each in up:
         if newest - each["revision"] > _LAG:

@@ -297,10 +297,12 @@ class Plan:
         if change.value is None:
             del self.mirror[key]
             self.counts.deletes += 1
-        else:
-            self.mirror[key] = change.value
-            self.counts.puts += 1
-        self._coalescer.passed(key, now)
+            return
+        # Neither the beginning of a life nor what a listing found is a change that flaps.
+        if key in self.mirror and change.revision:
+            self._coalescer.passed(key, now)
+        self.mirror[key] = change.value
+        self.counts.puts += 1
 
     # Bookkeeping
 

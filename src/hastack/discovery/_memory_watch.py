@@ -107,8 +107,9 @@ class Wake:
         self._callback = callback
 
     def __call__(self) -> None:
-        # On its own loop there is no need to go through the pipe that wakes it.
-        if asyncio._get_running_loop() is self._loop:
+        # A task of that very loop need not go through the pipe that wakes it. Outside of a task it
+        # may be just about to wait: a manual clock rings while it does.
+        if asyncio._get_running_loop() is self._loop and asyncio.current_task() is not None:
             self._callback()
             return
         try:

@@ -1,7 +1,7 @@
 """What the processes that share an embedded store say to each other over its socket.
 
-A frame is a length (4 bytes, big-endian) and a message: its kind (1 byte), a number (4 bytes) that
-an answer repeats, and a body of fixed fields and counted bytes. The first message each way is the
+A message is a frame of its kind (1 byte), a number (4 bytes) that an answer repeats, and its fields;
+see ``_memory_frames`` for how those are packed. The first message each way is the
 greeting, which names the version. Everything is checked while it is read: what is not exactly a
 message is `Malformed`, whatever it is.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -19,10 +19,12 @@ from hastack._core._errors import (
     HastackError,
     InvalidArgument,
     LeaseLost,
+    RequestTooLarge,
     StoreError,
     StoreUnavailable,
 )
 
+from ._memory_frames import KV_SIZE, SIZE, Frames, Malformed, Reader, Writer
 from ._records import (
     Batch,
     ClusterId,
@@ -30,7 +32,6 @@ from ._records import (
     Delete,
     DeleteResult,
     Get,
-    KeyValue,
     Op,
     OpResult,
     Put,
@@ -64,44 +65,6 @@ VERSION = 1
 MAGIC = b"hastack-memory"
 REQUEST_LIMIT = 4 * 2**20  # bytes of a frame to the owner; the store's own limit is below
 ANSWER_LIMIT = 2**30  # bytes of a frame from the owner: a range may be the whole store
-
-
-class Malformed(ValueError):  # as the field says
-    """Bytes that are no message; the text says why, for the peer to read."""
-
-
-@final
-class Frames:
-    """Cuts a stream of bytes into messages.
-
-    Args:
-        limit: Bytes of one message at most.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The messages that ``data`` completes.
-
-        Raises:
-            Malformed: One is announced that is empty or longer than the limit.
-        """
-        buffer = self._buffer
-        buffer += data
-        found = []
-        at = 0
-        while len(buffer) - at >= 4:
-            size = int.from_bytes(buffer[at : at + 4], "big")
-            if not 0 < size <= self._limit:
-                raise Malformed(f"a message of {size} bytes: 1 to {self._limit} are accepted")
-            if len(buffer) - at - 4 < size:
-                break
-            found.append(bytes(buffer[at + 4 : at + 4 + size]))
-            at += 4 + size
-        del buffer[:at]
-        return found
 
 
 # Messages
@@ -197,142 +160,16 @@ class _Kind(IntEnum):
 
 
 _HEAD = Struct("!BI")
-_INT = Struct("!q")
-_SIZE = Struct("!I")
-_FLOAT = Struct("!d")
-_KV = Struct("!IIqqqq")
-_NONE = 0xFFFFFFFF  # in place of a length: there is nothing, not even something empty
 
 _TARGETS = ("version", "create_revision", "mod_revision", "value", "lease")
 _RELATIONS = ("==", "!=", "<", ">")
 _REASONS = ("", "snapshot", "compacted", "overflow", "restored", "gap")
 
 
-@final
-class _Writer:
-    """Collects the parts of a message."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def byte(self, value: int) -> None:
-        self.parts.append(bytes((value,)))
-
-    def flags(self, *flags: bool) -> None:
-        self.byte(sum(1 << n for n, flag in enumerate(flags) if flag))
-
-    def size(self, value: int) -> None:
-        self.parts.append(_SIZE.pack(value))
-
-    def int(self, value: int) -> None:
-        self.parts.append(_INT.pack(value))
-
-    def float(self, value: float) -> None:
-        self.parts.append(_FLOAT.pack(value))
-
-    def bytes(self, value: bytes | None) -> None:
-        if value is None:
-            self.parts.append(_SIZE.pack(_NONE))
-        else:
-            self.parts += (_SIZE.pack(len(value)), value)
-
-    def text(self, value: str) -> None:
-        self.bytes(value.encode(errors="surrogatepass"))
-
-    def kv(self, kv: KeyValue) -> None:
-        key, value = kv.key, kv.value
-        head = _KV.pack(
-            len(key), len(value), kv.create_revision, kv.mod_revision, kv.version, kv.lease
-        )
-        self.parts += (head, key, value)
-
-    def maybe_kv(self, kv: KeyValue | None) -> None:
-        if kv is None:
-            self.byte(0)
-        else:
-            self.byte(1)
-            self.kv(kv)
-
-    def kvs(self, kvs: Sequence[KeyValue]) -> None:
-        self.size(len(kvs))
-        for kv in kvs:
-            self.kv(kv)
-
-
-@final
-class _Reader:
-    """Takes a message apart, and never reads beyond it."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def raw(self, size: int) -> bytes:
-        begin, self.at = self.at, self.at + size
-        if self.at > len(self.data):
-            raise Malformed("it ends early")
-        return self.data[begin : self.at]
-
-    def struct(self, struct: Struct) -> tuple[Any, ...]:
-        begin, self.at = self.at, self.at + struct.size
-        if self.at > len(self.data):
-            raise Malformed("it ends early")
-        return struct.unpack_from(self.data, begin)
-
-    def byte(self, limit: int) -> int:
-        (value,) = self.raw(1)
-        if value >= limit:
-            raise Malformed(f"{value} where a number below {limit} belongs")
-        return value
-
-    def flags(self, count: int) -> list[bool]:
-        value = self.byte(1 << count)
-        return [bool(value >> n & 1) for n in range(count)]
-
-    def size(self) -> int:
-        return int(self.struct(_SIZE)[0])
-
-    def count(self, least: int) -> int:
-        """How many follow that have at least ``least`` bytes each: not more than there is room."""
-        count = self.size()
-        if count * least > len(self.data) - self.at:
-            raise Malformed(f"{count} parts are announced, for which there is no room")
-        return count
-
-    def int(self) -> int:
-        return int(self.struct(_INT)[0])
-
-    def float(self) -> float:
-        return float(self.struct(_FLOAT)[0])
-
-    def maybe_bytes(self) -> bytes | None:
-        size = self.size()
-        return None if size == _NONE else self.raw(size)
-
-    def bytes(self) -> bytes:
-        return self.raw(self.size())
-
-    def text(self) -> str:
-        try:
-            return self.bytes().decode(errors="surrogatepass")
-        except UnicodeDecodeError as error:
-            raise Malformed("text that is not UTF-8") from error
-
-    def kv(self) -> KeyValue:
-        key, value, create, mod, version, lease = self.struct(_KV)
-        return KeyValue(self.raw(key), self.raw(value), create, mod, version, lease)
-
-    def maybe_kv(self) -> KeyValue | None:
-        return self.kv() if self.byte(2) else None
-
-    def kvs(self) -> tuple[KeyValue, ...]:
-        return tuple([self.kv() for _ in range(self.count(_KV.size))])
-
-
 # Operations of a transaction
 
 
-def _write_ops(out: _Writer, ops: Sequence[Op]) -> None:
+def _write_ops(out: Writer, ops: Sequence[Op]) -> None:
     out.size(len(ops))
     for op in ops:
         if isinstance(op, Put):
@@ -353,7 +190,7 @@ def _write_ops(out: _Writer, ops: Sequence[Op]) -> None:
             out.int(op.limit)
 
 
-def _read_op(data: _Reader) -> Op:
+def _read_op(data: Reader) -> Op:
     kind = data.byte(3)
     key = data.bytes()
     if kind == 0:
@@ -362,11 +199,11 @@ def _read_op(data: _Reader) -> Op:
     return Delete(key, end, *data.flags(1)) if kind == 1 else Get(key, end, data.int())
 
 
-def _read_ops(data: _Reader) -> list[Op]:
+def _read_ops(data: Reader) -> list[Op]:
     return [_read_op(data) for _ in range(data.count(9))]
 
 
-def _write_compare(out: _Writer, compare: Sequence[Compare]) -> None:
+def _write_compare(out: Writer, compare: Sequence[Compare]) -> None:
     out.size(len(compare))
     for one in compare:
         out.bytes(one.key)
@@ -378,25 +215,25 @@ def _write_compare(out: _Writer, compare: Sequence[Compare]) -> None:
             out.bytes(one.value)
 
 
-def _read_compare(data: _Reader) -> Compare:
+def _read_compare(data: Reader) -> Compare:
     key = data.bytes()
     target, relation = _TARGETS[data.byte(5)], _RELATIONS[data.byte(4)]
     value = data.bytes() if target == "value" else data.int()
     return Compare(key, target, relation, value)  # type: ignore[arg-type]  # of the literals
 
 
-def _write_txn(out: _Writer, compare: Any, then: Any, otherwise: Any) -> None:
+def _write_txn(out: Writer, compare: Any, then: Any, otherwise: Any) -> None:
     _write_compare(out, compare)
     _write_ops(out, then)
     _write_ops(out, otherwise)
 
 
-def _read_txn(data: _Reader) -> tuple[Any, ...]:
+def _read_txn(data: Reader) -> tuple[Any, ...]:
     compare = [_read_compare(data) for _ in range(data.count(10))]
     return compare, _read_ops(data), _read_ops(data)
 
 
-def _write_range(out: _Writer, key: bytes, end: bytes | None, *options: Any) -> None:
+def _write_range(out: Writer, key: bytes, end: bytes | None, *options: Any) -> None:
     revision, limit, keys_only, count_only = options
     out.bytes(key)
     out.bytes(end)
@@ -405,59 +242,59 @@ def _write_range(out: _Writer, key: bytes, end: bytes | None, *options: Any) -> 
     out.flags(keys_only, count_only)
 
 
-def _read_range(data: _Reader) -> tuple[Any, ...]:
+def _read_range(data: Reader) -> tuple[Any, ...]:
     return data.bytes(), data.maybe_bytes(), data.int(), data.int(), *data.flags(2)
 
 
-def _write_put(out: _Writer, key: bytes, value: bytes, lease: int, prev: bool) -> None:
+def _write_put(out: Writer, key: bytes, value: bytes, lease: int, prev: bool) -> None:
     out.bytes(key)
     out.bytes(value)
     out.int(lease)
     out.flags(prev)
 
 
-def _read_put(data: _Reader) -> tuple[Any, ...]:
+def _read_put(data: Reader) -> tuple[Any, ...]:
     return data.bytes(), data.bytes(), data.int(), *data.flags(1)
 
 
-def _write_delete(out: _Writer, key: bytes, end: bytes | None, prev: bool) -> None:
+def _write_delete(out: Writer, key: bytes, end: bytes | None, prev: bool) -> None:
     out.bytes(key)
     out.bytes(end)
     out.flags(prev)
 
 
-def _read_delete(data: _Reader) -> tuple[Any, ...]:
+def _read_delete(data: Reader) -> tuple[Any, ...]:
     return data.bytes(), data.maybe_bytes(), *data.flags(1)
 
 
-def _write_nothing(out: _Writer) -> None:
+def _write_nothing(out: Writer) -> None:
     pass
 
 
-def _read_nothing(data: _Reader) -> tuple[Any, ...]:
+def _read_nothing(data: Reader) -> tuple[Any, ...]:
     return ()
 
 
-def _write_number(out: _Writer, number: int) -> None:
+def _write_number(out: Writer, number: int) -> None:
     out.int(number)
 
 
-def _read_number(data: _Reader) -> tuple[Any, ...]:
+def _read_number(data: Reader) -> tuple[Any, ...]:
     return (data.int(),)
 
 
-def _write_seconds(out: _Writer, seconds: float) -> None:
+def _write_seconds(out: Writer, seconds: float) -> None:
     out.float(seconds)
 
 
-def _read_seconds(data: _Reader) -> tuple[Any, ...]:
+def _read_seconds(data: Reader) -> tuple[Any, ...]:
     seconds = data.float()
     if not 0.0 < seconds < 1e10:
         raise Malformed(f"a time of {seconds} s")
     return (seconds,)
 
 
-_CALLS: dict[str, tuple[_Kind, Callable[..., None], Callable[[_Reader], tuple[Any, ...]]]] = {
+_CALLS: dict[str, tuple[_Kind, Callable[..., None], Callable[[Reader], tuple[Any, ...]]]] = {
     "range": (_Kind.RANGE, _write_range, _read_range),
     "put": (_Kind.PUT, _write_put, _read_put),
     "delete": (_Kind.DELETE, _write_delete, _read_delete),
@@ -474,7 +311,7 @@ _CALL_OF = {kind: (name, read) for name, (kind, _, read) in _CALLS.items()}
 # Answers
 
 
-def _write_op_result(out: _Writer, result: OpResult) -> None:
+def _write_op_result(out: Writer, result: OpResult) -> None:
     if isinstance(result, PutResult):
         out.byte(0)
         out.int(result.revision)
@@ -493,7 +330,7 @@ def _write_op_result(out: _Writer, result: OpResult) -> None:
         out.int(result.revision)
 
 
-def _read_op_result(data: _Reader) -> OpResult:
+def _read_op_result(data: Reader) -> OpResult:
     kind = data.byte(3)
     if kind == 0:
         return PutResult(data.int(), data.maybe_kv())
@@ -503,7 +340,7 @@ def _read_op_result(data: _Reader) -> OpResult:
     return RangeResult(kvs, count, more, data.int())
 
 
-def _write_batch(out: _Writer, batch: Batch) -> None:
+def _write_batch(out: Writer, batch: Batch) -> None:
     out.int(batch.revision)
     out.byte(_REASONS.index(batch.reason))
     out.size(len(batch.events))
@@ -515,23 +352,29 @@ def _write_batch(out: _Writer, batch: Batch) -> None:
             out.kv(prev)
 
 
-def _read_event(data: _Reader) -> WatchEvent:
+def _read_event(data: Reader) -> WatchEvent:
     put, prev = data.flags(2)
     return WatchEvent("put" if put else "delete", data.kv(), data.kv() if prev else None)
 
 
-def _read_batch(data: _Reader) -> Batch:
+def _read_batch(data: Reader) -> Batch:
     revision, reason = data.int(), _REASONS[data.byte(len(_REASONS))]
-    events = [_read_event(data) for _ in range(data.count(1 + _KV.size))]
+    events = [_read_event(data) for _ in range(data.count(1 + KV_SIZE))]
     return Batch(events, revision, bool(reason), reason)
 
 
-def _write_error(out: _Writer, error: HastackError) -> None:
+def _write_error(out: Writer, error: HastackError) -> None:
     if isinstance(error, InvalidArgument):
         out.byte(0)
         out.text(error.parameter)
         out.text(repr(error.value)[:200])
         out.text(error.accepted)
+        return
+    if isinstance(error, RequestTooLarge):
+        out.byte(5)
+        out.text(error.unit)
+        out.int(error.size)
+        out.int(error.limit)
         return
     if isinstance(error, Compacted):
         out.byte(1)
@@ -545,10 +388,12 @@ def _write_error(out: _Writer, error: HastackError) -> None:
     out.text(str(error))
 
 
-def _read_error(data: _Reader) -> HastackError:
-    kind = data.byte(5)
+def _read_error(data: Reader) -> HastackError:
+    kind = data.byte(6)
     if kind == 0:
         return InvalidArgument(data.text(), data.text(), data.text())
+    if kind == 5:
+        return RequestTooLarge(data.text(), data.int(), data.int())
     if kind == 1:
         revision = data.int()
         return Compacted(data.text(), revision=revision)
@@ -564,13 +409,13 @@ def _read_error(data: _Reader) -> HastackError:
 
 def encode(number: int, message: Message) -> bytes:
     """A frame that holds ``message``."""
-    out = _Writer()
+    out = Writer()
     kind = _write(out, message)
     size = _HEAD.size + sum(map(len, out.parts))
-    return b"".join((_SIZE.pack(size), _HEAD.pack(kind, number), *out.parts))
+    return b"".join((SIZE.pack(size), _HEAD.pack(kind, number), *out.parts))
 
 
-def _write(out: _Writer, message: Message) -> _Kind:
+def _write(out: Writer, message: Message) -> _Kind:
     if isinstance(message, Call):
         kind, write, _ = _CALLS[message.name]
         write(out, *message.args)
@@ -582,14 +427,14 @@ def _write(out: _Writer, message: Message) -> _Kind:
     raise TypeError(f"no message: {message!r}")
 
 
-def _write_watch(out: _Writer, watch: WatchCall) -> None:
+def _write_watch(out: Writer, watch: WatchCall) -> None:
     out.bytes(watch.key)
     out.flags(watch.prefix, watch.prev, watch.start_revision is not None)
     out.int(watch.start_revision or 0)
     out.int(watch.buffer)
 
 
-def _read_watch(data: _Reader) -> WatchCall:
+def _read_watch(data: Reader) -> WatchCall:
     key = data.bytes()
     prefix, prev, begins = data.flags(3)
     start, buffer = data.int(), data.int()
@@ -598,24 +443,24 @@ def _read_watch(data: _Reader) -> WatchCall:
     return WatchCall(key, prefix, start if begins else None, prev, buffer)
 
 
-def _write_cluster(out: _Writer, one: ClusterId) -> None:
+def _write_cluster(out: Writer, one: ClusterId) -> None:
     out.int(one.cluster)
     out.int(one.revision)
 
 
-def _write_hello(out: _Writer, hello: Hello) -> None:
+def _write_hello(out: Writer, hello: Hello) -> None:
     out.parts.append(MAGIC)
     out.size(hello.version)
     out.int(hello.cluster)
 
 
-def _read_hello(data: _Reader) -> Hello:
+def _read_hello(data: Reader) -> Hello:
     if data.raw(len(MAGIC)) != MAGIC:
         raise Malformed("a greeting of something else")
     return Hello(data.size(), data.int())
 
 
-def _write_txn_result(out: _Writer, result: TxnResult) -> None:
+def _write_txn_result(out: Writer, result: TxnResult) -> None:
     out.flags(result.succeeded)
     out.int(result.revision)
     out.size(len(result.results))
@@ -623,7 +468,7 @@ def _write_txn_result(out: _Writer, result: TxnResult) -> None:
         _write_op_result(out, one)
 
 
-def _read_txn_result(data: _Reader) -> TxnResult:
+def _read_txn_result(data: Reader) -> TxnResult:
     (succeeded,) = data.flags(1)
     revision = data.int()
     results = tuple([_read_op_result(data) for _ in range(data.count(10))])
@@ -631,7 +476,7 @@ def _read_txn_result(data: _Reader) -> TxnResult:
 
 
 # Of each class of messages: its kind, and how it is written. An int is no float here.
-_MESSAGES: tuple[tuple[Any, _Kind, Callable[[_Writer, Any], None]], ...] = (
+_MESSAGES: tuple[tuple[Any, _Kind, Callable[[Writer, Any], None]], ...] = (
     (Batch, _Kind.BATCH, _write_batch),
     (Next, _Kind.NEXT, lambda out, one: out.size(one.watch)),
     (RangeResult, _Kind.RANGE_RESULT, _write_op_result),
@@ -650,7 +495,7 @@ _MESSAGES: tuple[tuple[Any, _Kind, Callable[[_Writer, Any], None]], ...] = (
     (ClusterId, _Kind.CLUSTER, _write_cluster),
 )
 
-_READERS: dict[int, Callable[[_Reader], Message]] = {
+_READERS: dict[int, Callable[[Reader], Message]] = {
     _Kind.HELLO: _read_hello,
     _Kind.GOODBYE: lambda data: Goodbye(data.text()),
     _Kind.PING: lambda _: Ping(),
@@ -658,8 +503,8 @@ _READERS: dict[int, Callable[[_Reader], Message]] = {
     _Kind.NEXT: lambda data: Next(data.size()),
     _Kind.UNWATCH: lambda data: Unwatch(data.size()),
     _Kind.NOTHING: lambda _: None,
-    _Kind.NUMBER: _Reader.int,
-    _Kind.SECONDS: _Reader.float,
+    _Kind.NUMBER: Reader.int,
+    _Kind.SECONDS: Reader.float,
     _Kind.RANGE_RESULT: _read_op_result,
     _Kind.PUT_RESULT: _read_op_result,
     _Kind.DELETE_RESULT: _read_op_result,
@@ -676,7 +521,7 @@ def decode(data: bytes) -> tuple[int, Message]:
     Raises:
         Malformed: It is no message.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     kind, number = reader.struct(_HEAD)
     call = _CALL_OF.get(kind)
     if call is not None:

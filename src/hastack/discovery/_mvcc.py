@@ -12,7 +12,13 @@ from bisect import bisect_left, insort
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias, final
 
-from hastack._core._errors import Compacted, InvalidArgument, LeaseLost, StoreError
+from hastack._core._errors import (
+    Compacted,
+    InvalidArgument,
+    LeaseLost,
+    RequestTooLarge,
+    StoreError,
+)
 
 from ._mvcc_leases import Leases
 from ._records import (
@@ -233,10 +239,7 @@ class Mvcc:
                 if op.lease and op.lease not in self.leases:
                     raise LeaseLost(f"no lease {op.lease:x}", lease=op.lease)
         if size > MAX_REQUEST:
-            raise StoreError(
-                f"a request of {size} bytes is too large: {MAX_REQUEST} are the most",
-                code="INVALID_ARGUMENT",
-            )
+            raise RequestTooLarge("bytes", size, MAX_REQUEST)
         if added and self.size + added > self._quota:
             raise StoreError(
                 f"the store is full: {self.size} of {self._quota} bytes are taken",
@@ -320,26 +323,27 @@ def covers(key: bytes, end: bytes | None, name: bytes) -> bool:
 
 
 def check_txn(compare: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> None:
-    """Refuse a transaction that no state of the store would make sense of."""
-    for name, ops in (("then", then), ("otherwise", otherwise)):
-        _check_ops(name, ops)
-    if len(compare) > MAX_OPS:
-        raise InvalidArgument("compare", len(compare), f"at most {MAX_OPS} conditions")
+    """Refuse a transaction that no state of the store would make sense of.
 
-
-def _check_ops(parameter: str, ops: Sequence[Op]) -> None:
-    """Refuse too many operations, and two that write one key: their order would be unclear."""
-    if len(ops) > MAX_OPS:
-        raise InvalidArgument(parameter, len(ops), f"at most {MAX_OPS} operations")
-    puts: set[bytes] = set()
-    deletes = [op for op in ops if isinstance(op, Delete)]
-    for op in ops:
-        if isinstance(op, Put):
-            if op.key in puts or any(covers(d.key, d.end, op.key) for d in deletes):
-                raise InvalidArgument(parameter, op.key, "operations that write each key once")
-            puts.add(op.key)
-        elif not isinstance(op, (Delete, Get)):
-            raise InvalidArgument(parameter, op, "Put, Delete and Get")
+    Raises:
+        RequestTooLarge: It has too many conditions or operations.
+        StoreError: A branch writes one key twice: in which order would be unclear.
+    """
+    most = max(len(compare), len(then), len(otherwise))
+    if most > MAX_OPS:
+        raise RequestTooLarge("operations", most, MAX_OPS)
+    for ops in (then, otherwise):
+        puts: set[bytes] = set()
+        deletes = [op for op in ops if isinstance(op, Delete)]
+        for op in ops:
+            if isinstance(op, Put):
+                if op.key in puts or any(covers(d.key, d.end, op.key) for d in deletes):
+                    raise StoreError(
+                        f"{op.key!r} is written twice by one transaction", code="INVALID_ARGUMENT"
+                    )
+                puts.add(op.key)
+            elif not isinstance(op, (Delete, Get)):
+                raise InvalidArgument("op", op, "a Put, a Delete or a Get")
 
 
 def _weight(change: Change) -> int:

@@ -84,7 +84,7 @@ def drained(value: bytes) -> bytes:
 class Heartbeat:
     """What stands under an origin's heartbeat key, which hangs on its forwarder's lease.
 
-    A reader counts an origin as live only while the key is there and says so: a key that is
+    A reader counts an origin as live while the key is there and says nothing else: a key that is
     gone means that the forwarder is.
 
     Attributes:
@@ -107,9 +107,9 @@ class Heartbeat:
 
     @classmethod
     def parse(cls, value: bytes) -> Heartbeat:
-        """Read what `to_bytes` wrote; what is something else is no sign of life."""
+        """Read what `to_bytes` wrote. Of anything else counts that it is there: a sign of life."""
         try:
             found = json.loads(value)
             return cls(OriginState(found["state"]), str(found.get("writer", "")))
         except (ValueError, TypeError, KeyError, AttributeError):
-            return cls(OriginState.STALE)
+            return cls(OriginState.LIVE)

@@ -30,6 +30,7 @@ from ._registry_events import (
     InstanceRegistered,
     InstanceRestored,
 )
+from ._registry_feed import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -132,6 +133,7 @@ class Registration:
         self._settling = asyncio.Event()
         self._gone = asyncio.Event()
         self._error: BaseException | None = None
+        self._refused: Exception | None = None  # for whoever waits: trying again would not help
         self._announced = False
         self._clean = True
         self._lost_at: float | None = None
@@ -333,6 +335,10 @@ class Registration:
             async with context.timeout(timeout):
                 while not self._settling.is_set():
                     await self._settling.wait()
+                    if self._refused is not None:
+                        error, self._refused = self._refused, None
+                        self._settling.clear()
+                        raise error
         except TimeoutError:
             if ctx.done:
                 raise
@@ -367,11 +373,14 @@ class Registration:
                         continue
                 except Exception as error:
                     self._error = error
+                    if isinstance(error, FINAL):
+                        self._refused = error
+                        self._settling.set()
                     pause = _RETRY[min(failures, len(_RETRY) - 1)]
                     failures += 1
                     await self._unless_changed(asyncio.sleep(pause))
                     continue
-                failures, self._error = 0, None
+                failures, self._error, self._refused = 0, None, None
                 if not self._changed.is_set():
                     if not self._standing.undecided:
                         self._settling.set()

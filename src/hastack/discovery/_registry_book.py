@@ -19,8 +19,9 @@ from hastack import context
 from hastack._core._errors import ClosedError, InvalidArgument, NotAuthorized, StoreUnavailable
 
 from ._layout import CHECKPOINTS, HEARTBEATS
+from ._origin import Heartbeat
 from ._registry_cachefile import MAX_BYTES, CachedService, UnusableCache, decode, encode
-from ._registry_feed import Follower, Known, ServiceFeed
+from ._registry_feed import FINAL, Follower, Known, ServiceFeed
 from ._registry_threads import in_thread
 
 if TYPE_CHECKING:
@@ -122,14 +123,14 @@ class Book:
         ctx = context.current()
         try:
             async with context.timeout(limit):
-                await feed.ready.wait()
+                while not feed.live and not isinstance(feed.error, FINAL):
+                    feed.ready.clear()
+                    await feed.ready.wait()
         except TimeoutError:
-            if feed.known is None:
-                if ctx.done:
-                    raise
-                raise _unknown(feed, limit) from feed.error
+            if ctx.done and feed.known is None:
+                raise
         if feed.known is None:
-            raise _unknown(feed, limit) from feed.error
+            raise _unknown(feed, limit)
         feed.settled = True
         return feed.resolved()
 
@@ -188,7 +189,7 @@ class Book:
         await self._write_cache()
         feeds, self.feeds = list(self.feeds.values()), {}
         for feed in feeds:
-            await feed.close(ClosedError("the registry"))
+            await feed.close("the registry")
         if self._origins is not None:
             await self._origins.close()
         if self._ticker is not None:
@@ -228,7 +229,7 @@ class Book:
             self.remembered[service] = Remembered(feed.known, time.monotonic() - feed.age())
             while len(self.remembered) > _MOST_REMEMBERED:
                 del self.remembered[next(iter(self.remembered))]
-        await feed.close(ClosedError(f"the feed of {service}"))
+        await feed.close(f"the feed of {service}")
 
     # The cache file ---------------------------------------------------------------------
 
@@ -271,13 +272,15 @@ class Book:
 
 def _unknown(feed: ServiceFeed, limit: float) -> Exception:
     error = feed.error
-    if isinstance(error, PermissionError):
+    if isinstance(error, Exception) and isinstance(error, FINAL):
         return error
     said = f": {error}" if error is not None else ""
-    return StoreUnavailable(
+    unknown = StoreUnavailable(
         f"nothing is known of {feed.service!r}, and the store gave no answer "
         f"within {limit:.3g} s{said}"
     )
+    unknown.__cause__ = error
+    return unknown
 
 
 def _read(path: Path) -> list[CachedService]:
@@ -316,6 +319,7 @@ class _Origins:
         self.refused = False
         self._changed = changed
         self._named: dict[bytes, set[str]] = {CHECKPOINTS: set(), HEARTBEATS: set()}
+        self._out_of_reach: set[str] = set()  # their forwarders say so
         self._followers = [self._follow(store, prefix) for prefix in self._named]
 
     @property
@@ -330,8 +334,8 @@ class _Origins:
 
     @property
     def stale(self) -> set[str]:
-        """Those without a heartbeat."""
-        return self._named[CHECKPOINTS] - self._named[HEARTBEATS]
+        """Those without a heartbeat, and those whose forwarder says that it lost them."""
+        return (self._named[CHECKPOINTS] - self._named[HEARTBEATS]) | self._out_of_reach
 
     async def close(self) -> None:
         for each in self._followers:
@@ -343,9 +347,14 @@ class _Origins:
             names = self._named[prefix]
             if fresh:
                 names.clear()
+                if prefix == HEARTBEATS:
+                    self._out_of_reach.clear()
             for event in batch.events:
                 name = unquote(event.kv.key[len(prefix) :].decode("ascii", "replace"))
                 (names.discard if event.kind == "delete" else names.add)(name)
+                if prefix == HEARTBEATS:
+                    lost = event.kind == "put" and not Heartbeat.parse(event.kv.value).live
+                    (self._out_of_reach.add if lost else self._out_of_reach.discard)(name)
             self._changed()
 
         def failed() -> None:

@@ -52,11 +52,11 @@ class Pending:
 
     def push(self, change: Change) -> None:
         """Add what happened next."""
-        key = change.instance.id
-        before = self._changes.pop(key, None)
+        changes, key = self._changes, change.instance.id
+        before = changes.pop(key, None) if changes else None
         merged = change if before is None else _together(before, change)
         if merged is not None:
-            self._changes[key] = merged
+            changes[key] = merged
 
     def take(self) -> Change | None:
         """The one that has waited longest; ``None`` when there is none."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, final
 
 import attrs
 
-from hastack._core._errors import NotAuthorized, StoreError
+from hastack._core._errors import StoreError
 
 from ._layout import service_prefix
 from ._registry_changes import difference
@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     from ._registry_changes import Change
     from ._store import Store, Watch
 
-__all__ = ("Follower", "Known", "Resolved", "ServiceFeed", "Subscriber", "Wakes")
+__all__ = ("FINAL", "Follower", "Known", "Resolved", "ServiceFeed", "Subscriber", "Wakes")
 
 _log = logging.getLogger("hastack.discovery")
 
 _RETRY = (0.1, 0.3, 1.0, 3.0)  # seconds between tries to open a watch that failed
+
+FINAL = (PermissionError, ImportError, ValueError, RuntimeError)
+"""Errors of a store that the next try would only give again: a refusal, a missing package, a client
+that cannot be used, after a fork or because it is closed."""
 
 
 @final
@@ -99,8 +103,8 @@ class Subscriber(Protocol):
         """What happened next."""
         ...
 
-    def end(self, error: BaseException, wakes: Wakes) -> None:
-        """Nothing will follow."""
+    def end(self, what: str, wakes: Wakes) -> None:
+        """Nothing will follow: ``what`` was closed."""
         ...
 
 
@@ -197,7 +201,9 @@ class ServiceFeed:
 
     Attributes:
         known: What is known; ``None`` before anything is.
+        live: `known` comes from the store, not from a cache.
         settled: `known` may be handed out without waiting for better.
+        ready: Set when there is reason to look again.
         used_at: Monotonic time of its last use.
     """
 
@@ -215,6 +221,7 @@ class ServiceFeed:
         self.service = service
         self.namespace = namespace
         self.known = known
+        self.live = False
         self.settled = False
         self.used_at = time.monotonic()
         self.ready = asyncio.Event()
@@ -227,7 +234,6 @@ class ServiceFeed:
         self._followers: dict[Source, Follower] = {}
         self._subscribers: dict[int, Subscriber] = {}
         self._origins_known = False
-        self._live = False  # `known` is the view's
         self._told_stale: float | None = None
         self._review: asyncio.TimerHandle | None = None
         self._follow(self._home)
@@ -237,7 +243,7 @@ class ServiceFeed:
     def age(self) -> float:
         """Seconds since what is known was last certain to be current."""
         now = time.monotonic()
-        if not self._live:
+        if not self.live:
             return max(0.0, now - self._started)
         return max((each.age(now) for each in self._followers.values()), default=0.0)
 
@@ -320,13 +326,13 @@ class ServiceFeed:
                     )
                 )
 
-    async def close(self, error: BaseException) -> None:
-        """Stop watching; whoever is subscribed hears ``error``."""
+    async def close(self, what: str) -> None:
+        """Stop watching; whoever is subscribed hears that ``what`` was closed."""
         if self._review is not None:
             self._review.cancel()
         wakes = Wakes()
         for each in list(self._subscribers.values()):
-            each.end(error, wakes)
+            each.end(what, wakes)
         self._subscribers.clear()
         wakes.send()
         tasks = [each.task for each in self._followers.values()]
@@ -339,7 +345,7 @@ class ServiceFeed:
             self._take(source, batch, fresh)
 
         def failed() -> None:
-            if isinstance(self.error, NotAuthorized):
+            if isinstance(self.error, FINAL):
                 self.ready.set()  # waiting would not help
 
         prefix = service_prefix(source.area, source.origin, self.namespace, self.service)
@@ -366,10 +372,10 @@ class ServiceFeed:
         view = self._view
         complete = self._origins_known and all(f.heard for f in self._followers.values())
         before = self.known
-        if not self._live:
+        if not self.live:
             if not complete:
                 return  # the first state is whole, or it is the cache's
-            self._live = True
+            self.live = True
             told = () if before is None else before.instances
             changes = list(difference(told, view.instances, revision=view.revision))
         self._await_review()

@@ -8,10 +8,11 @@ import threading
 from typing import TYPE_CHECKING, final
 
 from hastack import context
+from hastack._core._cancel import BACKGROUND
 from hastack._core._errors import ClosedError, InvalidArgument
 from hastack._core._portal import PORTAL
 
-from ._registry_changes import Pending
+from ._registry_changes import Change, Pending
 from ._registry_feed import Wakes
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from ._instance import Instance
     from ._registry_book import Book
-    from ._registry_changes import Change
     from ._registry_feed import Known, Resolved
 
 __all__ = ("ServiceWatch", "call_back")
@@ -50,9 +50,9 @@ class ServiceWatch:
         self._pending = Pending()
         self._known: Known | None = None
         self._came = False  # the snapshot has, and `next_batch` has not told so yet
-        self._end: BaseException | None = None
+        self._ended: str | None = None  # what was closed beneath it
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
-        self._news = threading.Event()
+        self._news: threading.Event | None = None  # for a thread that waits
 
     def __repr__(self) -> str:
         return f"<ServiceWatch {self.service!r}, {len(self._pending)} pending>"
@@ -131,22 +131,23 @@ class ServiceWatch:
         return self
 
     async def __anext__(self) -> Change:
-        found = self._take()
-        while found is None:
-            if self._over():
+        while True:
+            found = self._take_or_wait()
+            if isinstance(found, Change):
+                return found
+            if found is None:
                 raise StopAsyncIteration
-            await self._wait_async()
-            found = self._take()
-        return found
+            await self._waited(found)
 
     def __next__(self) -> Change:
-        found = self._take()
-        while found is None:
+        while True:
+            with self._lock:
+                found = self._take()
+            if found is not None:
+                return found
             if self._over():
                 raise StopIteration
             self._wait()
-            found = self._take()
-        return found
 
     async def next_batch(self) -> tuple[Change, ...]:
         """All pending changes at once; waits until there is one, or the snapshot has come.
@@ -158,14 +159,25 @@ class ServiceWatch:
             with self._lock:
                 found = self._pending.take_all()
                 came, self._came = self._came, False
-            if found or came or self._over():
+                future = None if found or came or self._over() else self._begin_to_wait()
+            if future is None:
                 return found
-            await self._wait_async()
+            await self._waited(future)
 
     def _take(self) -> Change | None:
+        self._came = False  # iterating has no word for an empty snapshot
+        return self._pending.take()
+
+    def _take_or_wait(self) -> Change | asyncio.Future[None] | None:
+        """A change, or what to wait for; ``None`` when the block was left.
+
+        In one critical section, because this is what a thousand subscribers run per change.
+        """
         with self._lock:
-            self._came = False  # iterating has no word for an empty snapshot
-            return self._pending.take()
+            found = self._take()
+            if found is not None:
+                return found
+            return None if self._over() else self._begin_to_wait()
 
     def _over(self) -> bool:
         """Whether the block was left; raises when the feed has ended otherwise."""
@@ -175,60 +187,58 @@ class ServiceWatch:
             raise InvalidArgument("watch", self, "a watch inside its `async with` or `with`")
         if self._pid != os.getpid():
             raise ClosedError(f"the watch of {self.service!r}, from before a fork,")
-        if self._end is not None:
-            raise self._end
+        if self._ended is not None:
+            raise ClosedError(self._ended)
         context.current().check()
         return False
 
-    async def _wait_async(self) -> None:
-        """Return when there may be something new, or the context has ended."""
+    def _begin_to_wait(self) -> asyncio.Future[None]:
+        if self._waiter is not None and not self._waiter[1].done():
+            raise InvalidArgument("watch", self, "one task at a time that iterates")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        with self._lock:
-            if self._waiter is not None and not self._waiter[1].done():
-                raise InvalidArgument("watch", self, "one task at a time that iterates")
-            if self._has_news():
-                return
-            self._waiter = (loop, future)
+        self._waiter = (loop, future)
+        return future
+
+    async def _waited(self, future: asyncio.Future[None]) -> None:
+        """Return when there may be something new, or the context has ended."""
         ctx = context.current()
+        stop: Callable[[], bool] | None = None
+        if ctx is not BACKGROUND:
+            loop = asyncio.get_running_loop()
 
-        def ended() -> None:
-            try:
-                loop.call_soon_threadsafe(_resolve, future)
-            except RuntimeError:
-                pass  # the loop is closed, and the waiter with it
+            def ended() -> None:
+                try:
+                    loop.call_soon_threadsafe(_resolve, future)
+                except RuntimeError:
+                    pass  # the loop is closed, and the waiter with it
 
-        stop = ctx.after_func(ended)
+            stop = ctx.after_func(ended)
         try:
             await future
         finally:
-            stop()
+            if stop is not None:
+                stop()
             self._waiter = None
 
     def _wait(self) -> None:
         ctx = context.current()
         with self._lock:
-            if self._has_news():
+            if self._pending or self._ended is not None or self._closed:
                 return
-            self._news.clear()
-        stop = ctx._watch(self._news.set)
+            news = self._news = threading.Event()
+        stop = ctx._watch(news.set)
         try:
-            ctx._clock.wait(self._news, ctx.remaining())
+            ctx._clock.wait(news, ctx.remaining())
         finally:
             stop()
-
-    def _has_news(self) -> bool:
-        return bool(self._pending) or self._came or self._end is not None or self._closed
+            self._news = None
 
     def _wake_here(self) -> None:
+        wakes = Wakes()
         with self._lock:
-            waiter = self._waiter
-            self._news.set()
-        if waiter is not None:
-            try:
-                waiter[0].call_soon_threadsafe(_resolve, waiter[1])
-            except RuntimeError:
-                pass  # that loop is closed
+            self._wake(wakes)
+        wakes.send()
 
     # A subscriber of the feed, on the portal's loop ---------------------------------------
 
@@ -246,13 +256,14 @@ class ServiceWatch:
                 self._pending.push(change)
             self._wake(wakes)
 
-    def end(self, error: BaseException, wakes: Wakes) -> None:
+    def end(self, what: str, wakes: Wakes) -> None:
         with self._lock:
-            self._end = error
+            self._ended = what
             self._wake(wakes)
 
     def _wake(self, wakes: Wakes) -> None:
-        self._news.set()
+        if self._news is not None:
+            self._news.set()
         if self._waiter is not None:
             wakes.add(*self._waiter)
 
@@ -277,7 +288,7 @@ class _Callback:
     def push(self, changes: tuple[Change, ...], known: Known, wakes: Wakes) -> None:
         self.begin(known, wakes)
 
-    def end(self, error: BaseException, wakes: Wakes) -> None:
+    def end(self, what: str, wakes: Wakes) -> None:
         self.stopped = True
 
 
@@ -305,7 +316,7 @@ def follow(book: Book, service: str, subscriber: ServiceWatch | _Callback) -> No
             book.subscribe(service, subscriber)
         except ClosedError as error:
             wakes = Wakes()
-            subscriber.end(error, wakes)
+            subscriber.end(error.name, wakes)
             wakes.send()
 
     PORTAL.loop.call_soon_threadsafe(begin)

@@ -150,7 +150,7 @@ class Forwarder:
         namespaces: Iterable[str] | None = None,
         policy: Policy = "keep",
         grace: Seconds = 300.0,
-        stale_after: Seconds = 10.0,
+        stale_after: Seconds = 15.0,
         coalesce: Seconds = 5.0,
         share: float = 0.15,
         window: Seconds = 30.0,

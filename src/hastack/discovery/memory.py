@@ -23,7 +23,7 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 from urllib.parse import unquote, urlsplit
 
 from hastack._core._cancel import _current
@@ -42,12 +42,14 @@ from ._records import as_bytes, prefix_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+    from types import TracebackType
 
     from hastack.typing import Clock
 
     from ._memory_shared import Shared
     from ._memory_shared_lease import SharedLease
     from ._memory_shared_watch import SharedWatch
+    from ._memory_sync import SyncStore
     from ._records import (
         ClusterId,
         Compare,
@@ -265,8 +267,9 @@ class Store:
         """Run ``then`` if all conditions hold, else ``otherwise``, as one revision.
 
         Raises:
-            InvalidArgument: More than 128 operations, or two that write one key.
+            RequestTooLarge: More than 128 conditions or operations.
             LeaseLost: A put names a lease that there is not; nothing was done.
+            StoreError: Two operations of one branch write the same key, or the store is full.
         """
         check_txn(compare, then, otherwise)
         result: TxnResult = await self._call(timeout, "txn", compare, then, otherwise)
@@ -385,6 +388,25 @@ class Store:
             if self._shared is not None:
                 await self._shared.close()
 
+    async def __aenter__(self) -> Self:
+        self._check()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def sync(self) -> SyncStore:
+        """The same store for threads without an event loop."""
+        from ._memory_sync import SyncStore
+
+        return SyncStore(self)
+
     @contextmanager
     def outage(self) -> Iterator[None]:
         """For tests: the store answers nobody while the block runs, and renews no lease.
@@ -422,11 +444,16 @@ def _span(key: Key, end: bytes | None, *, prefix: bool) -> tuple[bytes, bytes | 
     first = as_bytes("key", key)
     if prefix:
         if end is not None:
-            raise InvalidArgument("end", end, "no end together with prefix")
+            raise InvalidArgument("end", end, "None together with prefix=True")
         return (first, prefix_end(first)) if first else (b"\0", TO_THE_LAST)
-    if not first:
-        raise InvalidArgument("key", key, "a key that is not empty")
-    return first, None if end is None else as_bytes("end", end)
+    if end is None:
+        if not first:
+            raise InvalidArgument("key", key, "a key that is not empty")
+        return first, None
+    last = as_bytes("end", end)
+    if not last:
+        raise InvalidArgument("end", end, r"a key that is not empty; b'\0' for no end")
+    return first or b"\0", last
 
 
 class _Named:

@@ -90,6 +90,10 @@ __all__ = (
 LOCAL = "local"
 """Name of the cluster in a store without federation."""
 
+# Books of the parent, kept unused in a forked child: ending their tasks would run clean-up, and
+# grpc's destructors, for connections that are the parent's.
+_forgotten: list[Book] = []
+
 _incarnations = HybridClock(node=secrets.randbits(32))
 _incarnations_lock = threading.Lock()
 
@@ -470,6 +474,7 @@ class Registry:
         if book is not None:
             # What the parent knew is a start, should the store be away.
             self._remembered = book.memory()
+            _forgotten.append(book)
 
 
 async def _close(book: Book, store: Store | None) -> None:

@@ -20,10 +20,14 @@ from ._options import BackendConfig, EventsConfig, ObserveConfig, QueueConfig, S
 
 if TYPE_CHECKING:
     from ._install import Installed, install
+    from ._prometheus_page import Exposition
+    from ._prometheus_text import PrometheusText
     from .pipeline import Account, Exporter, Pipeline, Report
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "_install": ("Installed", "install"),
+    "_prometheus_page": ("Exposition",),
+    "_prometheus_text": ("PrometheusText",),
     "pipeline": ("Account", "Exporter", "Pipeline", "Report"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -34,9 +38,11 @@ __all__ = (
     "BackendConfig",
     "EventsConfig",
     "Exporter",
+    "Exposition",
     "Installed",
     "ObserveConfig",
     "Pipeline",
+    "PrometheusText",
     "QueueConfig",
     "Report",
     "SpillConfig",

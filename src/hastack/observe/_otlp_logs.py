@@ -63,7 +63,7 @@ class OtlpLogs:
         start: int = 0,
     ) -> Encoded:
         """Append one request body; see `hastack.observe._encoding.Encoder.encode`."""
-        self._attributes.blocks += len(items)
+        self._attributes.began(len(items))
         return encode_records(
             items,
             out,
@@ -101,10 +101,12 @@ class OtlpLogs:
             parts.append(delimited(b"\x2a", any_value(body, tally)))
         attributes = record.attributes
         if attributes:
-            pairs = attributes if type(attributes) is dict else attributes._dict
-            self._attributes.encode(pairs.items(), parts)
-            if pairs is not attributes and attributes.dropped:
-                parts.append(uint(b"\x38", attributes.dropped))
+            if type(attributes) is dict:
+                self._attributes.encode(attributes.items(), parts)
+            else:
+                self._attributes.encode(attributes._dict.items(), parts)
+                if attributes.dropped:
+                    parts.append(uint(b"\x38", attributes.dropped))
         if record.trace_id and record.span_id:
             trace_id = record.trace_id.to_bytes(16, "big")
             span_id = record.span_id.to_bytes(8, "big")

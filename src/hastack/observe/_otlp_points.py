@@ -46,9 +46,9 @@ class Points:
 
     def began(self, points: int) -> None:
         """So many points follow: the caches of attributes judge their hit rates by it."""
-        self._number.blocks += points
-        self._histogram.blocks += points
-        self._exponential.blocks += points
+        self._number.began(points)
+        self._histogram.began(points)
+        self._exponential.began(points)
 
     def sum(self, point: Any, tally: Tally) -> bytes:
         """A NumberDataPoint with the time where its sum started."""

@@ -83,7 +83,7 @@ class Outlines:
         self._attributes.encode_any(attributes, parts, tally)
         head = delimited(b"\x0a", b"".join(parts))
         tail = string(b"\x1a", read(resource, "schema_url", tally), tally)
-        if tally.repaired == repaired and _frozen(attributes):
+        if tally.repaired == repaired and keepable(resource):
             self._keep(resource, head, tail)
         return head, tail
 
@@ -101,7 +101,7 @@ class Outlines:
         self._scope_attributes.encode_any(attributes, parts, tally)
         head = delimited(b"\x0a", b"".join(parts))
         tail = string(b"\x1a", read(scope, "schema_url", tally), tally)
-        if tally.repaired == repaired and (_frozen(attributes) or scope is None):
+        if tally.repaired == repaired and keepable(scope):
             self._keep(scope, head, tail)
         return head, tail
 
@@ -163,9 +163,9 @@ class Request:
         return len(out) - before
 
 
-def _frozen(attributes: Any) -> bool:
-    """Whether the SDK promises that these attributes do not change."""
+def keepable(carrier: Any) -> bool:
+    """Whether the SDK promises that a resource or a scope does not change; ``None`` does not."""
     try:
-        return attributes._immutable is True
+        return carrier is None or carrier.attributes._immutable is True
     except Exception:
         return False

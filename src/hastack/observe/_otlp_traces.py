@@ -82,7 +82,7 @@ class OtlpTraces:
         start: int = 0,
     ) -> Encoded:
         """Append one request body; see `hastack.observe._encoding.Encoder.encode`."""
-        self._attributes.blocks += len(items)
+        self._attributes.began(len(items))
         return encode_records(
             items,
             out,

@@ -23,12 +23,13 @@ _TRIES: Final = 8
 
 
 class Tally:
-    """What was repaired while one body was encoded."""
+    """What was repaired and what was left out while one body was encoded."""
 
-    __slots__ = ("nodes", "repaired")
+    __slots__ = ("nodes", "repaired", "unsupported")
 
     def __init__(self) -> None:
         self.repaired = 0
+        self.unsupported = 0
         self.nodes = 0
 
 

@@ -36,6 +36,16 @@ def varint(number: int) -> bytes:
     if 0 <= number < TABLE_SIZE:
         return VARINTS[number]
     number &= MASK_64
+    if number < 1 << 14:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    if number < 1 << 21:
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
+    if number < 1 << 28:
+        low = number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14 & 0x7F | 0x80
+        return bytes((*low, number >> 21))
+    if number < 1 << 35:  # seconds since 1970 among them
+        low = number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14 & 0x7F | 0x80
+        return bytes((*low, number >> 21 & 0x7F | 0x80, number >> 28))
     groups = bytearray()
     while number > 0x7F:
         groups.append(number & 0x7F | 0x80)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from functools import cached_property
+from math import ceil
 from typing import TYPE_CHECKING, Self
 
+from hastack import context
 from hastack._core._errors import ClosedError, LeaseLost, NotAuthorized
 from hastack._core._fork import renew_in_child
 from hastack._core._portal import PORTAL
-from hastack._core._validate import integer
+from hastack._core._validate import integer, seconds
 from hastack.discovery._records import ClusterId, Get, RangeResult, as_bytes
 
 from . import _wire
@@ -142,7 +144,7 @@ class Client:
         """
         request = _wire.RangeRequest(key=self._codec.single(key))
         if revision or serializable:
-            request.revision = revision
+            request.revision = integer("revision", revision, minimum=0)
             request.serializable = serializable
         answer = await self._transport().call(
             _wire.RANGE, request, timeout=timeout, idempotent=True
@@ -233,6 +235,7 @@ class Client:
         """The answers of a scan; the ``revision`` of each is the one that is read at."""
         first, last = self._codec.span(prefix, prefix=True)
         integer("page", page)
+        integer("revision", revision, minimum=0)
         while True:
             request = _wire.RangeRequest(
                 key=first, range_end=last, revision=revision, limit=page, keys_only=keys_only
@@ -360,6 +363,53 @@ class Client:
                 _wire.STATUS, _wire.StatusRequest(), timeout=timeout, idempotent=True
             )
         return ClusterId(answer.header.cluster_id, answer.header.revision)
+
+    async def compact(self, revision: int, *, timeout: float | None = None) -> None:
+        """Forget what was before ``revision``; see `Maintenance.compact` for more."""
+        await self.maintenance.compact(revision, timeout=timeout)
+
+    # Leases by hand; `lease` and `keep` renew by themselves
+
+    async def grant(self, ttl: Seconds, *, timeout: float | None = None) -> int:
+        """A raw lease, which ends after ``ttl`` seconds without `renew`; hands out its id.
+
+        The server counts in whole seconds, rounded up here, and has a least TTL of its own.
+        """
+        request = _wire.LeaseGrantRequest(TTL=ceil(seconds("ttl", ttl)))
+        answer = await self._transport().call(_wire.LEASE_GRANT, request, timeout=timeout)
+        lease: int = answer.ID
+        return lease
+
+    async def renew(self, lease: int, *, timeout: float | None = None) -> float:
+        """Begin the time of a lease anew; hands out its TTL in seconds.
+
+        Raises:
+            LeaseLost: There is no such lease.
+        """
+        limit = self._shared.options.timeout if timeout is None else timeout
+        async with context.timeout(limit):
+            stream = await self._transport().stream(_wire.LEASE_KEEP_ALIVE)
+            try:
+                await stream.write(_wire.LeaseKeepAliveRequest(ID=lease))
+                ttl: int = (await stream.read()).TTL
+            finally:
+                stream.cancel()
+        if ttl <= 0:
+            raise LeaseLost("requested lease not found", lease=lease)
+        return float(ttl)
+
+    async def revoke(self, lease: int, *, timeout: float | None = None) -> None:
+        """End a lease and delete what hangs on it.
+
+        Raises:
+            LeaseLost: There is no such lease.
+        """
+        request = _wire.LeaseRevokeRequest(ID=lease)
+        try:
+            await self._transport().call(_wire.LEASE_REVOKE, request, timeout=timeout)
+        except LeaseLost as error:
+            error.lease = lease
+            raise
 
     # More faces
 

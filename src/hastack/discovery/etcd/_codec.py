@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 import attrs
 
 from hastack._core._errors import InvalidArgument, RequestTooLarge
+from hastack._core._validate import integer
 from hastack.discovery._records import (
     Delete,
     DeleteResult,
@@ -129,17 +130,29 @@ class Codec:
         prefix: bool,
         sort: Sort,
         descending: bool,
+        revision: int = 0,
+        limit: int = 0,
         **others: Any,
     ) -> Any:
         """The message for a range request."""
+        integer("revision", revision, minimum=0)
+        integer("limit", limit, minimum=0)
         first, last = self.span(key, end, prefix=prefix)
+        for name in ("limit", "revision"):
+            integer(name, others.get(name, 0), minimum=0)
         target = _SORTS.get(sort)
         if target is None:
             raise InvalidArgument("sort", sort, ", ".join(_SORTS))
         # Keys come sorted; asking for it again would have the server fetch all of them first.
         order = 0 if sort == "key" and not descending else 2 if descending else 1
         return _wire.RangeRequest(
-            key=first, range_end=last, sort_target=target, sort_order=order, **others
+            key=first,
+            range_end=last,
+            revision=revision,
+            limit=limit,
+            sort_target=target,
+            sort_order=order,
+            **others,
         )
 
     # Answers
@@ -225,29 +238,34 @@ class Codec:
             raise RequestTooLarge("operations", most, self.max_txn_ops)
         for condition in compare:
             found = request.compare.add()
-            found.key = self.outer(condition.key)
+            found.key = self.namespace + condition.key
             found.target = _TARGETS[condition.target]
             found.result = _RELATIONS[condition.relation]
             setattr(found, condition.target, condition.value)
-        for branch, ops in ((request.success, then), (request.failure, otherwise)):
-            for op in ops:
-                self._fill_op(branch.add(), op)
+        for op in then:
+            self._fill_op(request.success.add(), op)
+        for op in otherwise:
+            self._fill_op(request.failure.add(), op)
 
     def _fill_op(self, request: Any, op: Op | Txn) -> None:
         if isinstance(op, Put):
             put = request.request_put
             put.key = self.single(op.key)
             put.value = op.value
-            put.lease = op.lease
-            put.prev_kv = op.prev
-        elif isinstance(op, Delete):
-            delete = request.request_delete_range
-            delete.key, delete.range_end = self.span(op.key, op.end)
-            delete.prev_kv = op.prev
+            if op.lease:
+                put.lease = op.lease
+            if op.prev:
+                put.prev_kv = True
         elif isinstance(op, Get):
             get = request.request_range
             get.key, get.range_end = self.span(op.key, op.end)
-            get.limit = op.limit
+            if op.limit:
+                get.limit = op.limit
+        elif isinstance(op, Delete):
+            delete = request.request_delete_range
+            delete.key, delete.range_end = self.span(op.key, op.end)
+            if op.prev:
+                delete.prev_kv = True
         elif isinstance(op, Txn):
             request.request_txn.SetInParent()  # also when it has nothing in it
             self._fill(request.request_txn, op.compare, op.then, op.otherwise)

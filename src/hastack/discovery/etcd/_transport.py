@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._cancel import BACKGROUND, _current
 from hastack._core._errors import ClosedError, RequestTooLarge
+from hastack._core._validate import seconds
 from hastack.context import with_cancel
 
 from . import _wire
@@ -74,6 +75,8 @@ class Transport:
         if ctx is not BACKGROUND:
             ctx.check()
         asked = time.monotonic()
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, zero=True)
         ends = asked + (shared.options.timeout if timeout is None else timeout)
         data = request.SerializeToString()
         if len(data) > shared.options.max_request_bytes:
@@ -152,6 +155,8 @@ class Transport:
         ctx = _current.get()
         ctx.check()
         began = time.monotonic()
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, zero=True)
         ends = began + (shared.options.timeout if timeout is None else timeout)
         attempts = Attempts(self, ctx, began, ends, idempotent=True, pinned=endpoint is not None)
         address = endpoint or shared.endpoints.first()
@@ -257,14 +262,16 @@ class Transport:
             line = self._lines[address] = Line(address, channel)
         return line
 
-    async def _ready(self, line: Line, ctx: Context, seconds: float) -> tuple[tuple[str, str], ...]:
+    async def _ready(
+        self, line: Line, ctx: Context, patience: float
+    ) -> tuple[tuple[str, str], ...]:
         """Connect, if need be, and hand out what calls carry; given up when ``ctx`` ends."""
         async with with_cancel(ctx):
-            await self._connect(line, seconds)
+            await self._connect(line, patience)
             metadata = self._shared.metadata
-            return await self._login(line, seconds) if metadata is None else metadata
+            return await self._login(line, patience) if metadata is None else metadata
 
-    async def _connect(self, line: Line, seconds: float) -> None:
+    async def _connect(self, line: Line, patience: float) -> None:
         """Wait until the channel is connected or has failed to.
 
         A request that is sent on a failed channel comes back at once, with the reason.
@@ -272,13 +279,13 @@ class Transport:
         channel, grpc = line.channel, self._grpc
         settled = (grpc.READY, grpc.TRANSIENT_FAILURE, grpc.SHUTDOWN)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(patience):
                 while (state := channel.get_state(True)) not in settled:
                     await channel.wait_for_state_change(state)
         except TimeoutError:
-            raise NotSent("UNAVAILABLE", f"not connected within {seconds:.3g} s") from None
+            raise NotSent("UNAVAILABLE", f"not connected within {patience:.3g} s") from None
 
-    async def _login(self, line: Line, seconds: float) -> tuple[tuple[str, str], ...]:
+    async def _login(self, line: Line, patience: float) -> tuple[tuple[str, str], ...]:
         """Ask for a token, unless another call has just got one."""
         shared = self._shared
         options = shared.options
@@ -291,7 +298,7 @@ class Transport:
             )
             try:
                 data = await line.unary(_wire.AUTHENTICATE)(
-                    request.SerializeToString(), timeout=seconds
+                    request.SerializeToString(), timeout=patience
                 )
             except self._grpc.Error as error:
                 code, details = error.code().name, error.details() or ""

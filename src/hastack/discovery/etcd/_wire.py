@@ -9,7 +9,7 @@ the first message that is named, into a private pool.
 
 from __future__ import annotations
 
-from importlib import resources
+import pkgutil
 from typing import Any
 
 from hastack._core._extras import require
@@ -29,12 +29,22 @@ AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 STATUS = "/etcdserverpb.Maintenance/Status"
 SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
 
-_classes: dict[str, Any] = {}
-_responses: dict[str, Any] = {}
+# What was loaded: classes by simple name, and classes of answers by method.
+_loaded: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
 
-def _load() -> None:
-    """Fill the private pool and remember the classes by their simple names.
+def _tables() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Classes by simple name, and of answers by method; the same for all threads.
+
+    Several threads may load at once, but one result serves all: a message of one pool is none of
+    another's.
+    """
+    found = _loaded.get("")
+    return _loaded.setdefault("", _load()) if found is None else found
+
+
+def _load() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fill a private pool and make the classes.
 
     Raises:
         MissingDependency: protobuf is not installed.
@@ -42,7 +52,8 @@ def _load() -> None:
     pools = require("google.protobuf.descriptor_pool", extra="etcd")
     factory = require("google.protobuf.message_factory", extra="etcd")
     sets = require("google.protobuf.descriptor_pb2", extra="etcd")
-    data = resources.files("hastack.discovery.etcd").joinpath("proto.binpb").read_bytes()
+    data = pkgutil.get_data("hastack.discovery.etcd", "proto.binpb")
+    assert data is not None
     pool = pools.DescriptorPool()
     files = sets.FileDescriptorSet.FromString(data).file
     for file in files:
@@ -57,24 +68,19 @@ def _load() -> None:
             for method in service.method:
                 path = f"/{file.package}.{service.name}/{method.name}"
                 responses[path] = classes[method.output_type.rpartition(".")[2]]
-    _responses.update(responses)
-    _classes.update(classes)
+    return classes, responses
 
 
 def response(method: str) -> Any:
     """The class of a method's answer, by the method's path."""
-    if not _responses:
-        _load()
-    return _responses[method]
+    return _tables()[1][method]
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not _classes:
-        _load()
     try:
-        found = _classes[name]
+        found = _tables()[0][name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     globals()[name] = found  # the next time it is found without coming here

@@ -1,0 +1,302 @@
+"""Data points as Prometheus's series: labels, a sample or a native histogram, exemplars."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from ._attribute_memory import Memory
+from ._attribute_text import attribute_text
+from ._exponential import (
+    HIGHEST_SCHEMA,
+    LOWEST_SCHEMA,
+    SCALES,
+    ZERO_THRESHOLD,
+    NativeBuckets,
+    classic,
+    native_buckets,
+)
+from ._otlp_lenient import number, read, real, sequence
+from ._otlp_values import entries
+from ._prometheus_exemplars import exemplar_labels, exemplars_of
+from ._prometheus_labels import labels_of, merged
+from ._prometheus_numbers import bound_text
+from ._prometheus_series import CLASSIC, rising, side_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._exponential import Side
+    from ._otlp_values import Tally
+    from ._prometheus_names import Translation
+
+Pairs = tuple[tuple[str, str], ...]
+"""Labels with ``__name__`` among them, sorted by name, none empty."""
+
+STALE: Final = b"\x02\x00\x00\x00\x00\x00\xf0\x7f"
+"""The NaN that ends a series, as a little-endian double."""
+
+_IDENTIFYING: Final = ("service.namespace", "service.name", "service.instance.id")
+
+_MILLISECOND: Final = 1_000_000
+
+
+class Key:
+    """The labels of a series, and their encoding once there is one."""
+
+    __slots__ = ("encoded", "pairs")
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self.encoded = b""
+
+
+@attrs.frozen
+class Native:
+    """A native histogram with integer counts."""
+
+    schema: int
+    count: int
+    total: float
+    stale: bool
+    zero_count: int
+    zero_threshold: float
+    positive: NativeBuckets
+    negative: NativeBuckets
+
+
+@attrs.frozen
+class Exemplar:
+    """An exemplar of a series; times in milliseconds, 0 for an unknown one."""
+
+    pairs: Pairs
+    value: float
+    time: int
+
+
+@attrs.frozen
+class Series:
+    """What one data point adds to one series; times in milliseconds."""
+
+    key: Key
+    value: float | Native
+    time: int
+    start: int
+    exemplars: Sequence[Exemplar] = ()
+
+
+class _Known:
+    """A series of a metric, by its attributes."""
+
+    __slots__ = ("keys", "pairs")
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self.keys: dict[tuple[str, str], Key] = {}
+
+    def key(self, name: str, bound: str = "") -> Key:
+        """The labels under one name, for a bucket with its bound."""
+        found = self.keys.get((name, bound))
+        if found is None:
+            pairs = [("__name__", name), *self.pairs]
+            if bound:
+                pairs = [("exported_le" if key == "le" else key, value) for key, value in pairs]
+                pairs.append(("le", bound))
+            found = Key(tuple(sorted(pairs)))
+            if len(self.keys) >= KEYS:
+                self.keys.clear()
+            self.keys[name, bound] = found
+        return found
+
+
+KEYS: Final = 512
+"""Labels that one set of attributes keeps: the bounds of an exponential histogram move."""
+
+
+class MetricSeries:
+    """Turns the points of one metric into series; keeps labels from one request to the next.
+
+    Args:
+        name: Of its samples; a histogram's without their suffixes.
+        labels: Of the scope and the resource: name, original key, value.
+        translation: How names change.
+        native: Whether exponential histograms become native ones.
+    """
+
+    __slots__ = ("_known", "_labels", "_name", "_native", "_translation")
+
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[tuple[str, str, str]],
+        translation: Translation,
+        *,
+        native: bool,
+    ) -> None:
+        self._name = name
+        self._labels = labels
+        self._translation = translation
+        self._native = native
+        self._known = Memory[_Known]()
+
+    def began(self, points: int) -> None:
+        """So many points follow."""
+        self._known.began(points)
+
+    def gauge(self, point: Any, tally: Tally) -> list[Series]:
+        """The series of a number."""
+        value = real(read(point, "value", tally), tally)
+        key = self._find(point, tally).key(self._name)
+        return [Series(key, value, _time(point, tally), 0)]
+
+    def counter(self, point: Any, tally: Tally) -> list[Series]:
+        """The series of a number that has a start, and exemplars."""
+        value = real(read(point, "value", tally), tally)
+        key = self._find(point, tally).key(self._name)
+        exemplars = self._exemplars(point, tally)
+        return [Series(key, value, _time(point, tally), _start(point, tally), exemplars)]
+
+    def histogram(self, point: Any, tally: Tally) -> list[Series]:
+        """The series of a histogram; none if its bounds do not rise."""
+        bounds = sequence(read(point, "explicit_bounds", tally), tally)
+        if not rising(bounds):
+            return []
+        counts = [
+            number(n, 64, tally) for n in sequence(read(point, "bucket_counts", tally), tally)
+        ]
+        if not counts:
+            counts = [number(read(point, "count", tally), 64, tally)]
+        return self._classic(point, bounds, counts, tally)
+
+    def exponential(self, point: Any, tally: Tally) -> list[Series]:
+        """A native histogram, or classic buckets; none if its scale is out of range."""
+        scale = read(point, "scale", tally)
+        if scale not in SCALES:
+            return []
+        positive = side_of(read(point, "positive", tally), tally)
+        negative = side_of(read(point, "negative", tally), tally)
+        zero = number(read(point, "zero_count", tally), 64, tally)
+        count = number(read(point, "count", tally), 64, tally)
+        if not self._native:
+            found = classic(scale, positive, negative, zero, most=CLASSIC)
+            steps = [0, *[total for _, total in found]]
+            steps.append(max(count, steps[-1]))
+            counts = [after - before for before, after in pairwise(steps)]
+            return self._classic(point, [bound for bound, _ in found], counts, tally)
+        if scale < LOWEST_SCHEMA:
+            return []
+        steps_down = max(0, scale - HIGHEST_SCHEMA)
+        flags = number(read(point, "flags", tally), 32, tally)
+        total = read(point, "sum", tally)
+        threshold = read(point, "zero_threshold", tally)
+        native = Native(
+            schema=scale - steps_down,
+            count=count,
+            total=real(total, tally) if total is not None else 0.0,
+            stale=bool(flags & 1),
+            zero_count=zero,
+            zero_threshold=real(threshold, tally) if threshold else ZERO_THRESHOLD,
+            positive=_buckets(positive, steps_down),
+            negative=_buckets(negative, steps_down),
+        )
+        key = self._find(point, tally).key(self._name)
+        exemplars = self._exemplars(point, tally)
+        return [Series(key, native, _time(point, tally), _start(point, tally), exemplars)]
+
+    def _classic(
+        self, point: Any, bounds: Sequence[float], counts: Sequence[int], tally: Tally
+    ) -> list[Series]:
+        """Series of buckets, count and sum, each exemplar with the bucket that it fell into."""
+        known = self._find(point, tally)
+        time = _time(point, tally)
+        start = _start(point, tally)
+        exemplars = self._exemplars(point, tally)
+        found: list[Series] = []
+        total = 0
+        before = -inf
+        if not bounds or bounds[-1] < inf:
+            bounds = [*bounds, inf]
+        for place, bound in enumerate(bounds):
+            if place < len(counts):
+                total += counts[place]
+            within = [each for each in exemplars if before < each.value <= bound]
+            key = known.key(f"{self._name}_bucket", bound_text(bound))
+            found.append(Series(key, float(total), time, start, within))
+            before = bound
+        found.append(Series(known.key(f"{self._name}_count"), float(total), time, start))
+        # A sum that can fall is none to Prometheus.
+        least = read(point, "min", tally)
+        falls = bounds[0] < 0 or (isinstance(least, (int, float)) and least < 0)
+        value = read(point, "sum", tally)
+        if value is not None and not falls:
+            key = known.key(f"{self._name}_sum")
+            found.append(Series(key, real(value, tally), time, start))
+        return found
+
+    def _find(self, point: Any, tally: Tally) -> _Known:
+        attributes = read(point, "attributes", tally) or _NONE
+        known = self._known.find(attributes)
+        if known is not None:
+            return known
+        repaired = tally.repaired
+        labels = labels_of(attributes, self._translation, "allow-utf-8", tally)
+        pairs = [(name, value) for name, value in merged([*self._labels, *labels]) if value]
+        known = _Known(tuple(pairs))
+        if tally.repaired == repaired:
+            self._known.keep(attributes, known)
+        return known
+
+    def _exemplars(self, point: Any, tally: Tally) -> list[Exemplar]:
+        found = []
+        for each in exemplars_of(point, tally):
+            labels = exemplar_labels(each, self._translation, "allow-utf-8", tally)
+            pairs = tuple(sorted([(name, value) for name, value in labels if value]))
+            time = number(read(each, "time_unix_nano", tally), 63, tally) // _MILLISECOND
+            found.append(Exemplar(pairs, real(each.value, tally), time))
+        return sorted(found, key=_exemplar_time)
+
+
+_NONE: Final[dict[str, Any]] = {}
+
+
+def _exemplar_time(exemplar: Exemplar) -> int:
+    return exemplar.time
+
+
+def _time(point: Any, tally: Tally) -> int:
+    return number(read(point, "time_unix_nano", tally), 63, tally) // _MILLISECOND
+
+
+def _start(point: Any, tally: Tally) -> int:
+    return number(read(point, "start_time_unix_nano", tally), 63, tally) // _MILLISECOND
+
+
+def _buckets(side: Side, steps: int) -> NativeBuckets:
+    return native_buckets(side.coarser(steps).trimmed())
+
+
+def target_labels(resource: Any, tally: Tally) -> list[tuple[str, str, str]]:
+    """The labels ``job`` and ``instance`` that tell targets apart."""
+    try:
+        found = dict(entries(read(resource, "attributes", tally)))
+    except Exception:  # counted where they are encoded
+        found = {}
+    space, name, instance = [attribute_text(found.get(key), tally) for key in _IDENTIFYING]
+    job = f"{space}/{name}" if space and name else name
+    labels = [("job", "job", job), ("instance", "instance", instance)]
+    return [each for each in labels if each[2]]
+
+
+def target_info(resource: Any, translation: Translation, time: int, tally: Tally) -> Series | None:
+    """The series that carries the resource's other attributes; ``None`` without any."""
+    attributes = read(resource, "attributes", tally)
+    found = labels_of(attributes, translation, "allow-utf-8", tally)
+    labels = [each for each in found if each[1] not in _IDENTIFYING and each[2]]
+    if not labels:
+        return None
+    labels += target_labels(resource, tally)
+    pairs = [("__name__", "target_info"), *merged(labels)]
+    return Series(Key(tuple(sorted(pairs))), 1.0, time, 0)
