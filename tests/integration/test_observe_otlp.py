@@ -262,7 +262,7 @@ def test_nobody_listens(kind):
 def test_a_name_that_does_not_resolve(kind):
     host = "does-not-exist.invalid:4317"
     exporter = exporter_to(kind, host if kind == "otlp-grpc" else f"http://{host}")
-    answer = exporter._transport.send(0, b"", 10.0)
+    answer = exporter._wire.transport.send(0, b"", 10.0)
     assert answer.kind == "dns", answer
     exporter.shutdown(0.0)
 

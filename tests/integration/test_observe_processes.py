@@ -91,6 +91,49 @@ def test_an_event_loop_is_never_held_up():
     exporter.shutdown(0.0)
 
 
+def test_items_that_found_no_room_yet_are_sent_at_the_end():
+    """Handed in without a lock, they turn out to be larger than the queue."""
+    from hastack.observe.pipeline import HttpAnswer
+
+    transport = Memory()
+    go_on = threading.Event()
+
+    def slow():
+        go_on.wait(30)
+        return HttpAnswer(200, {})
+
+    transport.script.extend([slow] * 3)
+    queue = QueueConfig(max_bytes=32 * 2**20, batch=50, linger=0.01, max_block=30.0)
+    exporter = exporter_to(transport, queue=queue, measure=lambda item: (None, 100_000))
+    for line in numbers(700):
+        assert exporter.hand_in(line)
+    assert exporter.account().emitted == 700
+    assert exporter.account().balanced
+    waiting = threading.Thread(target=lambda: reports.append(exporter.shutdown(30.0)))
+    reports = []
+    waiting.start()
+    wait_for(lambda: exporter._flow.closing)
+    assert not exporter.hand_in("too late")
+    go_on.set()
+    waiting.join(40)
+    assert not reports[0]
+    assert transport.lines() == numbers(700)
+    assert reports[0].account.dropped == {"shutdown": 1}
+
+
+def test_an_item_that_is_none_is_counted():
+    transport = Memory()
+    exporter = exporter_to(transport, queue=QueueConfig(linger=0.01))
+    exporter.hand_in("no log record")
+    exporter.emit(0, "fine", 100)
+    exporter.force_flush(20.0)
+    assert exporter.account().dropped == {"unencodable": 1}
+    small = exporter_to(transport, queue=QueueConfig(max_units=10))
+    assert not small.hand_in("no log record")
+    assert transport.lines() == ["fine"]
+    exporter.shutdown(1.0)
+
+
 def test_the_end_lets_waiting_callers_go():
     _, exporter = full(max_block=30.0)
     done = []

@@ -93,6 +93,10 @@ class Machine(RuleBasedStateMachine):
     def a_wait_was_in_vain(self):
         self.flow.stalled = True
 
+    @rule(asleep=st.booleans())
+    def the_encoder_sleeps(self, asleep):
+        self.flow.asleep = asleep
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 10.0, 4000.0]))
     def time_passes(self, seconds):
         self.now += seconds

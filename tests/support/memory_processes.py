@@ -9,6 +9,8 @@ import select
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 _PROGRAM = """
@@ -64,15 +66,21 @@ class Worker:
         return self.end(seconds)
 
     def pause(self) -> None:
+        """SIGSTOP, and wait until all its threads stand still."""
         os.kill(self.process.pid, signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        end = time.monotonic() + 10.0
+        while time.monotonic() < end and not all(
+            (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+            for task in tasks.iterdir()
+        ):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         os.kill(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash."""
-        with contextlib.suppress(ProcessLookupError):
-            self.resume()
+        """SIGKILL, as a crash; also of one that is stopped."""
         self.process.kill()
         self.process.wait(10)
         for pipe in (self.process.stdin, self.process.stdout):

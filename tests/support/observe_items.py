@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 
-from hastack.observe._answers import HttpAnswer, NoAnswer
-from hastack.observe.pipeline import Encoded, Exporter, RetryRules, WireFormat
+from hastack.observe.pipeline import (
+    Encoded,
+    Exporter,
+    HttpAnswer,
+    NoAnswer,
+    RetryRules,
+    Wire,
+    WireFormat,
+)
 
 
 class Lines:
@@ -65,15 +72,13 @@ DOWN = NoAnswer("connect", "refused")
 
 
 def exporter_to(transport, name="test", **options):
-    return Exporter(
-        name,
-        signal="logs",
+    wire = Wire(
         encoder=Lines(),
         transport=transport,
         rules=RetryRules.OTLP_HTTP,
         compression="identity",
-        **options,
     )
+    return Exporter(name, signal="logs", wire=wire, **options)
 
 
 def numbers(count, start=0):

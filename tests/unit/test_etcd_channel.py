@@ -19,8 +19,11 @@ def apart(monkeypatch):
     monkeypatch.setattr(_channel, "_spoiled", False)
 
 
-def test_grpc_is_loaded_once():
+def test_grpc_is_loaded_once(monkeypatch):
+    monkeypatch.setattr(_channel, "_grpc", None)
+    assert not _channel.loaded()
     assert _channel.load() is _channel.load()
+    assert _channel.loaded()
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,10 @@ def test_when_objects_are_encoded():
     assert flow.pack(5.9) == 6.0
     assert flow.emit(0, "c", 10, 1, 5.9) is Entry.WAKE  # a batch
     lane, items, units, size = flow.pack(5.9)
+    flow.asleep = False
     assert (lane.index, items, units, size) == (0, ["a", "b", "c"], 3, 30)
     flow.packed(lane, [(3, b"x")], [])
-    flow.emit(1, "d", 10, 1, 6.0)
+    assert flow.emit(1, "d", 10, 1, 6.0) is Entry.ADMITTED  # it looks by itself
     assert flow.emit(1, "e", 300, 1, 6.0) is Entry.WAKE  # large enough
     assert flow.pack(6.0)[1] == ["d", "e"]
     flow.packed(flow.lanes[1], [(2, b"x")], [])

@@ -7,13 +7,16 @@ from math import inf
 import pytest
 
 from hastack import config
-from hastack.errors import ConfigError
+from hastack.errors import ConfigError, InvalidArgument
 from hastack.observe._compress import compress, decompress
+from hastack.observe._encoding import WireFormat
 from hastack.observe._flow import Entry, Flow, Rules
 from hastack.observe._options import OBSERVE
 from hastack.observe._queue import WhenFull
-from hastack.observe._retry_rules import Kind, Verdict
+from hastack.observe._retry_rules import Kind, RetryRules, Verdict
 from hastack.observe._shards import Body, shard_of
+from hastack.observe._split import one
+from hastack.observe._wire import Wire
 from hastack.ratelimit._backoff import Backoff
 
 TAKEN = Verdict(kind=Kind.DELIVERED)
@@ -218,7 +221,15 @@ def test_what_comes_after_the_end_is_counted():
     flow.abandon()
     assert flow.packed(lane, [(2, b"xx")], []) == []
     assert flow.emit(0, "x", 10, 1, 0.0) is Entry.DROPPED
-    assert flow.ledger.dropped == {"shutdown": 3}
+    assert flow.emit(0, "x", 10, 1, 0.0, early=True) is Entry.DROPPED
+    assert flow.ledger.dropped == {"shutdown": 4}
+
+
+def test_what_was_handed_in_before_the_end_is_still_taken():
+    flow = flow_of(WhenFull.BLOCK)
+    flow.closing = True
+    assert flow.emit(0, "x", 10, 1, 0.0, early=True) is Entry.WAKE
+    assert flow.emit(0, "x", 10, 1, 0.0) is Entry.DROPPED
 
 
 def test_what_an_encoder_leaves_out_is_counted():
@@ -258,6 +269,29 @@ def test_a_split_body_from_disk_goes_on_in_memory():
     assert (flow.ledger.queued, flow.ledger.spilled, flow.bound.units) == (2, 0, 2)
     assert flow.launch(0, 0.0).body.data == b"a"
     assert flow.ledger.retried == 1
+
+
+def test_a_wire_knows_its_format():
+    class Encoder:
+        format = WireFormat("lines", "text/plain", ("gzip", "identity"), (("X-A", "b"),))
+
+    options = {"encoder": Encoder(), "transport": None, "rules": RetryRules.LOKI}
+    wire = Wire(**options)
+    assert wire.about() == {
+        "format": "lines",
+        "protocol": "loki",
+        "content_type": "text/plain",
+        "encoding": "gzip",
+        "headers": {"X-A": "b"},
+    }
+    assert wire.pieces(b"x", 1) == []  # nobody said where to cut
+    with pytest.raises(InvalidArgument, match="compression"):
+        Wire(compression="snappy", **options)
+    wire = Wire(split=((1,), one), **options)
+    assert wire.pieces(b"no gzip", 2) == []
+    body = b"\x0a\x01a\x0a\x01b"
+    pieces = wire.pieces(compress("gzip", body), 2)
+    assert [(n, decompress("gzip", p)) for n, p in pieces] == [(1, body[:3]), (1, body[3:])]
 
 
 @pytest.mark.parametrize("name", ["identity", "gzip", "deflate", "snappy", "zstd"])

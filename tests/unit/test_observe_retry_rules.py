@@ -35,8 +35,14 @@ HTTP = {
         **dict.fromkeys((301, 400, 401, 403, 404, 408, 415, 422, 500, 501, 505), DROP),
         413: SPLIT,
     },
-    RetryRules.REMOTE_WRITE: {
+    RetryRules.REMOTE_WRITE_1: {
         **dict.fromkeys((200, 204), DELIVERED),
+        **dict.fromkeys((429, 500, 503), RETRY),
+        **dict.fromkeys((400, 415), DROP),
+        413: SPLIT,
+    },
+    RetryRules.REMOTE_WRITE_2: {
+        **dict.fromkeys((200, 204), Kind.FALL_BACK),  # without a word of what was written
         **dict.fromkeys((429, 500, 501, 502, 503, 504, 599), RETRY),
         **dict.fromkeys((301, 400, 401, 404, 408, 422), DROP),
         413: SPLIT,
@@ -187,6 +193,12 @@ def test_the_message_of_a_failure():
     assert status_message(b"\x08\x01") == ""
     plain = HttpAnswer(400, {}, b"")
     assert judge(RetryRules.OTLP_HTTP, plain, units=1).note == "HTTP 400"
+
+
+def test_a_receiver_of_version_2_says_what_it_wrote():
+    headers = {"x-prometheus-remote-write-samples-written": "3"}
+    verdict = judge(RetryRules.REMOTE_WRITE_2, HttpAnswer(204, headers), units=3)
+    assert verdict.kind is DELIVERED
 
 
 def test_retry_after_in_both_forms():

@@ -215,7 +215,9 @@ class Portal:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._exiting = False
         os.register_at_fork(after_in_child=self._forget)
+        atexit.register(self._stop)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -315,6 +317,9 @@ class Portal:
         with self._lock:
             if self._loop is not None:
                 return self._loop
+            if self._exiting:
+                # A thread that starts now may never run, and whoever waits for it never return.
+                raise RuntimeError("the background loop has ended: the interpreter is exiting")
             loop = asyncio.new_event_loop()
             thread = threading.Thread(
                 target=_serve, args=(loop,), name="hastack-portal", daemon=True
@@ -326,7 +331,6 @@ class Portal:
                 raise
             self._thread = thread
             self._loop = loop
-            atexit.register(self._stop)
             return loop
 
     def _stop(self) -> None:
@@ -334,7 +338,7 @@ class Portal:
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
-        atexit.unregister(self._stop)
+            self._exiting = True
         if loop is None or thread is None or thread is threading.current_thread():
             return
         asyncio.run_coroutine_threadsafe(_cancel_all(_AT_EXIT), loop)
@@ -346,7 +350,7 @@ class Portal:
         self._lock = threading.Lock()
         self._loop = None
         self._thread = None
-        atexit.unregister(self._stop)
+        self._exiting = False
 
 
 def _nothing() -> bool:

@@ -8,9 +8,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
 
-from hastack._core._errors import HastackError, InvalidArgument, StoreError, StoreUnavailable
+from hastack._core._errors import (
+    HastackError,
+    InvalidArgument,
+    RequestTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
 
 from . import _memory_lock, _memory_wire
 from ._memory_watch import Wake, resolve
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from ._memory_wire import Message
     from ._records import Batch
 
-__all__ = ("Feed", "Link", "LinkLost", "LocalLink", "SocketLink", "VersionRefused")
+__all__ = ("Feed", "Link", "LinkLost", "LocalLink", "NotSent", "SocketLink", "VersionRefused")
 
 PING = 1.0  # seconds of silence after which the owner is asked whether it lives
 SILENCE = 5.0  # seconds of silence after which it is given up
@@ -39,6 +46,10 @@ class LinkLost(StoreUnavailable):
     def again(self) -> LinkLost:
         """A new error: a shared one would collect the tracebacks of every raise."""
         return LinkLost(str(self), code="UNAVAILABLE")
+
+
+class NotSent(LinkLost):
+    """The link had ended before the request was sent."""
 
 
 class VersionRefused(StoreError):
@@ -135,7 +146,11 @@ class SocketLink(asyncio.Protocol):
         self.heard = self._loop.time()
         self._frames = Frames(_memory_wire.ANSWER_LIMIT)
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Any]] = {0: self._loop.create_future()}
+        self._hello: asyncio.Future[Hello] = self._loop.create_future()
+        # What was asked and waits for its answer: whose loop, and the future there.
+        self._waiting: dict[int, _Waiter] = {}
+        self._outbox: deque[tuple[int, bytes, _Waiter]] = deque()  # from any thread
+        self._flushing = False
         self._goodbye = ""
         self._pinger: asyncio.TimerHandle | None = None
 
@@ -155,7 +170,7 @@ class SocketLink(asyncio.Protocol):
             raise
         try:
             async with asyncio.timeout(GREETING):
-                hello = await link._waiting[0]
+                hello = await link._hello
         except TimeoutError:
             link._end(f"the owner did not answer within {GREETING:g} s")
             assert link.lost is not None
@@ -178,26 +193,26 @@ class SocketLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard = self._loop.time()
+        answers: _Answers = {}
         try:
             for frame in self._frames.feed(data):
-                self._take(*_memory_wire.decode(frame))
+                self._take(*_memory_wire.decode(frame), answers)
         except Malformed as error:
             self._end(f"the owner sent what is no message: {error}")
+        _hand_out(answers)
 
-    def _take(self, number: int, message: Message) -> None:
+    def _take(self, number: int, message: Message, answers: _Answers) -> None:
         if isinstance(message, Goodbye):
             self._goodbye = message.reason
-            if message.reason.startswith("version") and 0 in self._waiting:
+            if message.reason.startswith("version") and not self._hello.done():
                 refused = VersionRefused(message.reason, code="FAILED_PRECONDITION")
-                self._waiting.pop(0).set_exception(refused)
-            return
-        waiting = self._waiting.pop(number, None)
-        if waiting is None or waiting.done():
-            return
-        if isinstance(message, HastackError):
-            waiting.set_exception(message)
-        else:
-            waiting.set_result(message)
+                self._hello.set_exception(refused)
+        elif isinstance(message, Hello):
+            if not self._hello.done():
+                self._hello.set_result(message)
+        elif number in self._waiting:
+            loop, future = self._waiting.pop(number)
+            answers.setdefault(loop, []).append((future, message))
 
     def _send(self, number: int, message: Message) -> None:
         self._transport.write(_memory_wire.encode(number, message))
@@ -210,11 +225,10 @@ class SocketLink(asyncio.Protocol):
         if self._pinger is not None:
             self._pinger.cancel()
         self._transport.abort()
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(self.lost.again())
-                future.exception()  # nobody may be there to look at it
+        if not self._hello.done():
+            self._hello.set_exception(self.lost.again())
+            self._hello.exception()  # nobody may be there to look at it
+        self._flush()
         self._ended(self.lost)
 
     def close(self) -> None:
@@ -231,36 +245,82 @@ class SocketLink(asyncio.Protocol):
             self._send(next(self._numbers), Ping())
         self._pinger = self._loop.call_later(PING, self._ping)
 
-    async def _ask(self, message: Message) -> tuple[int, Any]:
+    def ask(self, message: Message) -> tuple[int, asyncio.Future[Any]]:
+        """Send ``message``, from any event loop; its number, and the answer as it comes."""
         if self.lost is not None:
-            raise self.lost.again()
+            raise NotSent(str(self.lost), code="UNAVAILABLE")
         number = next(self._numbers)
         try:
             frame = _memory_wire.encode(number, message)
         except struct.error as error:
             raise InvalidArgument("request", message, "whole numbers of 64 bits") from error
         if len(frame) > _memory_wire.REQUEST_LIMIT:
-            raise StoreError(
-                f"a request of {len(frame)} bytes is too large", code="INVALID_ARGUMENT"
-            )
+            raise RequestTooLarge("bytes", len(frame), _memory_wire.REQUEST_LIMIT)
         if self._transport.get_write_buffer_size() > IN_FLIGHT:
-            raise LinkLost("the owner does not read what is sent to it", code="UNAVAILABLE")
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting[number] = future
-        self._transport.write(frame)
-        try:
-            return number, await future
-        finally:
-            self._waiting.pop(number, None)
+            raise StoreUnavailable("the owner reads nothing of what is sent", code="UNAVAILABLE")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._outbox.append((number, frame, (loop, future)))
+        # Who comes while the flag is set has left its frame before the outbox is emptied.
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon_threadsafe(self._flush)
+        return number, future
+
+    def _flush(self) -> None:
+        """Write what was asked since the last time, all at once."""
+        self._flushing = False
+        frames = []
+        while self._outbox:
+            number, frame, waiter = self._outbox.popleft()
+            self._waiting[number] = waiter
+            frames.append(frame)
+        if self.lost is None:
+            self._transport.write(b"".join(frames))
+            return
+        answers: _Answers = {}
+        for loop, future in self._waiting.values():
+            answers.setdefault(loop, []).append((future, self.lost.again()))
+        self._waiting.clear()
+        _hand_out(answers)
 
     async def call(self, name: str, args: tuple[Any, ...]) -> Any:
         """Call a method of the owner's engine; without a time limit."""
-        return (await self._ask(Call(name, args)))[1]
+        return await self.ask(Call(name, args))[1]
 
     async def watch(self, call: WatchCall) -> Feed:
         """Begin a watch at the owner."""
-        number, _ = await self._ask(call)
+        number, begun = self.ask(call)
+        await begun
         return _SocketFeed(self, number)
+
+
+_Waiter: TypeAlias = tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]
+_Answers: TypeAlias = dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]]
+
+
+def _hand_out(answers: _Answers) -> None:
+    """Resolve the futures of each loop there, with one wake-up."""
+    here = asyncio.get_running_loop()
+    for loop, answered in answers.items():
+        if loop is here:
+            _resolve_all(answered)
+            continue
+        try:
+            loop.call_soon_threadsafe(_resolve_all, answered)
+        except RuntimeError:
+            pass  # the loop is closed, and nobody waits on it
+
+
+def _resolve_all(answered: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, answer in answered:
+        if future.done():
+            continue
+        if isinstance(answer, HastackError):
+            future.set_exception(answer)
+            future.exception()  # who asked may have gone
+        else:
+            future.set_result(answer)
 
 
 @final
@@ -270,7 +330,7 @@ class _SocketFeed:
         self._number = number
 
     async def next(self) -> Batch:
-        batch: Batch = (await self._link._ask(Next(self._number)))[1]
+        batch: Batch = await self._link.ask(Next(self._number))[1]
         return batch
 
     def close(self) -> None:

@@ -23,6 +23,8 @@ _KV = Struct("!IIqqqq")
 _NONE = 0xFFFFFFFF  # in place of a length: there is nothing, not even something empty
 
 
+_BYTES = [bytes((value,)) for value in range(256)]
+
 KV_SIZE = _KV.size
 
 
@@ -72,10 +74,15 @@ class Writer:
         self.parts: list[bytes] = []
 
     def byte(self, value: int) -> None:
-        self.parts.append(bytes((value,)))
+        self.parts.append(_BYTES[value])
 
     def flags(self, *flags: bool) -> None:
-        self.byte(sum(1 << n for n, flag in enumerate(flags) if flag))
+        value, bit = 0, 1
+        for flag in flags:
+            if flag:
+                value |= bit
+            bit <<= 1
+        self.byte(value)
 
     def size(self, value: int) -> None:
         self.parts.append(SIZE.pack(value))
@@ -175,8 +182,16 @@ class Reader:
             raise Malformed("text that is not UTF-8") from error
 
     def kv(self) -> KeyValue:
-        key, value, create, mod, version, lease = self.struct(_KV)
-        return KeyValue(self.raw(key), self.raw(value), create, mod, version, lease)
+        # Written out, because most of what comes is of these.
+        data, at = self.data, self.at + KV_SIZE
+        if at > len(data):
+            raise Malformed("it ends early")
+        key, value, create, mod, version, lease = _KV.unpack_from(data, self.at)
+        middle = at + key
+        self.at = end = middle + value
+        if end > len(data):
+            raise Malformed("it ends early")
+        return KeyValue(data[at:middle], data[middle:end], create, mod, version, lease)
 
     def maybe_kv(self) -> KeyValue | None:
         return self.kv() if self.byte(2) else None

@@ -28,6 +28,7 @@ __all__ = ("Server",)
 
 MAX_PEERS = 1000
 MAX_WATCHES = 10_000  # of one peer
+_AT_ONCE = 2**16  # bytes of answers that are written at once
 _SILENCE = 30.0  # seconds without a sign of life after which a peer is given up
 
 
@@ -89,6 +90,8 @@ class _Peer(asyncio.Protocol):
         self._greeted = False
         self._closed = False
         self._full = False  # what was written has not been read by the peer
+        self._out: list[bytes] = []
+        self._out_size = 0
         self._watches: dict[int, Subscription] = {}
         self._parked: dict[int, int] = {}  # watch -> number of the request that waits for it
         self._ready: dict[int, None] = {}  # parked watches that have something by now
@@ -130,6 +133,7 @@ class _Peer(asyncio.Protocol):
     def close(self, reason: str) -> None:
         """Say why, and close; also a peer that does not read is rid of in the end."""
         if not self._closed:
+            self._flush()
             self._closed = True
             self._todo.clear()
             self._transport.write(_memory_wire.encode(0, Goodbye(reason)))
@@ -145,12 +149,23 @@ class _Peer(asyncio.Protocol):
                 elif self._todo:
                     self._handle(*_memory_wire.decode(self._todo.popleft()))
                 else:
-                    return
+                    break
+            self._flush()
         except Malformed as error:
             self.close(f"malformed: {error}")
 
     def _send(self, number: int, message: Message) -> None:
-        self._transport.write(_memory_wire.encode(number, message))
+        frame = _memory_wire.encode(number, message)
+        self._out.append(frame)
+        self._out_size += len(frame)
+        if self._out_size > _AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what was said since the last time, all at once."""
+        if self._out and not self._closed:
+            frames, self._out, self._out_size = self._out, [], 0
+            self._transport.write(b"".join(frames))
 
     def _handle(self, number: int, message: Message) -> None:
         if not self._greeted:

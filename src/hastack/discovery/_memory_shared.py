@@ -11,7 +11,6 @@ import asyncio
 import os
 import random
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -22,7 +21,7 @@ from hastack._core._fork import renew_in_child
 from hastack._core._portal import PORTAL
 
 from . import _memory_lock
-from ._memory_client import LinkLost, LocalLink, SocketLink
+from ._memory_client import LinkLost, LocalLink, NotSent, SocketLink
 from ._memory_engine import Engine
 from ._memory_server import Server
 
@@ -107,38 +106,35 @@ class Shared:
         link = self.link
         if isinstance(link, LocalLink) and link.lost is None:
             return getattr(link.engine, name)(*args)
-        return await PORTAL.run(self._call(timeout, name, args))
-
-    async def _call(self, timeout: float | None, name: str, args: tuple[Any, ...]) -> Any:
         ctx = _current.get()
         seconds, left = TIMEOUT if timeout is None else timeout, ctx.remaining()
-        until = time.monotonic() + (seconds if left is None else min(seconds, left))
-        sent = False
+        waiting_for_link = True
         try:
-            async with asyncio.timeout_at(self._loop_time(until)):
+            async with asyncio.timeout(seconds if left is None else min(seconds, left)):
                 while True:
-                    link = self.link or await self.linked()
-                    sent = True
+                    waiting_for_link = True
+                    link = self.link
+                    if link is None or link.lost is not None:
+                        link = await PORTAL.run(self.linked())
+                    waiting_for_link = False
                     try:
                         return await link.call(name, args)
+                    except NotSent:
+                        continue
                     except LinkLost as lost:
                         if name not in _MAY_BE_REPEATED:
                             raise StoreUnavailable(
                                 str(lost), code="UNAVAILABLE", indeterminate=True
                             ) from None
-                    sent = False
         except TimeoutError as error:
             if isinstance(error, StoreError):
                 raise
             ctx.check()
-            if not sent:
+            if waiting_for_link:
                 raise StoreUnavailable(f"{self.path}: {self._why}", code="UNAVAILABLE") from None
             raise StoreTimeout(
                 f"no answer within {seconds:g} s", indeterminate=name not in _MAY_BE_REPEATED
             ) from None
-
-    def _loop_time(self, at: float) -> float:
-        return at - time.monotonic() + asyncio.get_running_loop().time()
 
     # The link; everything from here on runs on the background loop
 

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Self, final
 
 from hastack import context
 from hastack._core._cancel import BACKGROUND, _current
-from hastack._core._errors import ClosedError, HastackError, InvalidArgument, StoreError
+from hastack._core._errors import (
+    ClosedError,
+    HastackError,
+    InvalidArgument,
+    StoreError,
+    StoreUnavailable,
+)
 from hastack._core._portal import PORTAL
 
 from ._memory_client import LinkLost
@@ -144,8 +150,8 @@ class SharedWatch:
             while True:
                 try:
                     await self._follow(await self._shared.linked(), view)
-                except LinkLost:
-                    pass
+                except StoreUnavailable:
+                    await asyncio.sleep(0.01)
         except HastackError as error:
             self._fail(error)
 

@@ -67,7 +67,12 @@ def pull(items: AsyncIterator[T]) -> Iterator[T]:
         while found := PORTAL.call(step):
             yield found[0]
     finally:
-        PORTAL.call(close, ctx=BACKGROUND)
+        # Nobody waits for it: an iterator that was dropped is ended wherever the collector finds
+        # it, inside a running loop perhaps, or while the interpreter exits.
+        try:
+            PORTAL.spawn(close(), name="end of a scan")
+        except RuntimeError:
+            pass  # the background loop has ended, and what ran on it
 
 
 class Scope:

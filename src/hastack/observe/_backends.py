@@ -5,32 +5,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hastack._core._errors import InvalidArgument
+from hastack._core._extras import require
 from hastack.ratelimit import from_config
 
+from ._exporter import Exporter
 from ._grpc import GrpcTransport
 from ._http import HttpTransport
+from ._loki import LokiPush
 from ._options import SIGNALS, QueueConfig, SpillConfig
 from ._otlp_logs import OtlpLogs
 from ._otlp_metrics import OtlpMetrics
 from ._otlp_traces import OtlpTraces
+from ._remote_write import RemoteWrite
 from ._retry_rules import RetryRules
-from ._split import OTLP, data_points, one
-from .pipeline import Exporter
+from ._split import LOKI, OTLP, REMOTE_WRITE_1, REMOTE_WRITE_2, data_points, one
+from ._wire import Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hastack.ratelimit import CircuitBreaker
 
     from ._encoding import Encoder
     from ._options import BackendConfig, Signal
-    from ._transport import Transport
 
 CARRIES: dict[str, tuple[Signal, ...]] = {
     "otlp-http": SIGNALS,
     "otlp-grpc": SIGNALS,
+    "loki": ("logs",),
+    "remote-write": ("metrics",),
 }
 """The signals of each protocol."""
 
-_OTLP: dict[str, type[Any]] = {"traces": OtlpTraces, "metrics": OtlpMetrics, "logs": OtlpLogs}
+_OTLP: dict[str, Callable[[], Any]] = {
+    "traces": OtlpTraces,
+    "metrics": OtlpMetrics,
+    "logs": OtlpLogs,
+}
 
 
 def exporters_of(
@@ -78,28 +89,12 @@ def exporter_of(
     breaker: CircuitBreaker | None = None,
 ) -> Exporter:
     """The exporter of one signal."""
-    encoder: Encoder = _OTLP[signal]()
-    compression = backend.compression
-    if compression is not None and compression not in encoder.format.compressions:
-        accepted = ", ".join(encoder.format.compressions)
-        raise InvalidArgument("compression", compression, f"of {backend.kind}: {accepted}")
-    wire = compression or encoder.format.compressions[0]
-    if backend.kind == "otlp-grpc":
-        # grpc compresses by itself; what is queued is the message.
-        transport = grpc_transport(backend, signal, compression or "identity")
-        rules, wire = RetryRules.OTLP_GRPC, "identity"
-    else:
-        url = backend.endpoint.rstrip("/") + f"/v1/{signal}"
-        transport = http_transport(backend, url, encoder, wire)
-        rules = RetryRules.OTLP_HTTP
+    wires = wires_of(backend, signal)
     return Exporter(
         f"{name}-{signal}",
         signal=signal,
-        encoder=encoder,
-        transport=transport,
-        rules=rules,
-        compression=wire,
-        split=(OTLP, data_points if signal == "metrics" else one),
+        wire=wires[0],
+        fallback=wires[1] if len(wires) > 1 else None,
         queue=queue,
         spill=spill,
         breaker=breaker,
@@ -107,39 +102,78 @@ def exporter_of(
     )
 
 
-def headers_of(backend: BackendConfig) -> dict[str, str]:
-    """The header fields that the settings ask for."""
+def wires_of(backend: BackendConfig, signal: Signal) -> list[Wire]:
+    """How a signal gets to a backend, and what to do when that is too new for it."""
+    if backend.kind == "otlp-grpc":
+        return [_grpc(backend, signal)]
+    require("cramjam", extra="otel")  # now rather than on a thread later
+    if backend.kind == "otlp-http":
+        weight = data_points if signal == "metrics" else one
+        url = f"{backend.endpoint.rstrip('/')}/v1/{signal}"
+        return [_http(backend, url, _OTLP[signal](), RetryRules.OTLP_HTTP, (OTLP, weight))]
+    if backend.kind == "loki":
+        url = _with_path(backend.endpoint, "/loki/api/v1/push")
+        return [_http(backend, url, LokiPush(), RetryRules.LOKI, (LOKI, one))]
+    url = _with_path(backend.endpoint, "/api/v1/write")
+    return [
+        _http(backend, url, RemoteWrite(version=version), rules, (path, one))
+        for version, path, rules in (
+            (2, REMOTE_WRITE_2, RetryRules.REMOTE_WRITE_2),
+            (1, REMOTE_WRITE_1, RetryRules.REMOTE_WRITE_1),
+        )
+    ]
+
+
+def _with_path(endpoint: str, path: str) -> str:
+    """The endpoint itself when it has a path, or the usual one."""
+    _, _, rest = endpoint.partition("://")
+    return endpoint if rest.rstrip("/").count("/") else endpoint.rstrip("/") + path
+
+
+def _headers(backend: BackendConfig) -> dict[str, str]:
     headers = dict(backend.headers)
     if backend.token is not None:
         headers["Authorization"] = f"Bearer {backend.token.reveal()}"
     return headers
 
 
-def http_transport(
-    backend: BackendConfig, url: str, encoder: Encoder, compression: str
-) -> HttpTransport:
-    """A transport to ``url`` for bodies of an encoder."""
+def _http(
+    backend: BackendConfig, url: str, encoder: Encoder, rules: RetryRules, split: Any
+) -> Wire:
     shape = encoder.format
+    compression = backend.compression or shape.compressions[0]
     headers = {"Content-Type": shape.content_type, **dict(shape.headers)}
     if compression != "identity":
         headers["Content-Encoding"] = compression
-    return HttpTransport(
+    transport = HttpTransport(
         url,
-        headers={**headers, **headers_of(backend)},
+        headers={**headers, **_headers(backend)},
         ca_file=backend.ca_file,
         cert_file=backend.cert_file,
         key_file=backend.key_file,
     )
+    return Wire(
+        encoder=encoder, transport=transport, rules=rules, compression=compression, split=split
+    )
 
 
-def grpc_transport(backend: BackendConfig, signal: Signal, compression: str) -> Transport:
-    """A transport to the OTLP service of a signal."""
-    return GrpcTransport(
+def _grpc(backend: BackendConfig, signal: Signal) -> Wire:
+    compression = backend.compression or "identity"
+    if compression not in {"gzip", "identity"}:
+        raise InvalidArgument("compression", compression, "gzip or identity")
+    transport = GrpcTransport(
         backend.endpoint,
         signal,
-        headers=headers_of(backend),
+        headers=_headers(backend),
         compression=compression,
         ca_file=backend.ca_file,
         cert_file=backend.cert_file,
         key_file=backend.key_file,
+    )
+    return Wire(
+        encoder=_OTLP[signal](),
+        transport=transport,
+        rules=RetryRules.OTLP_GRPC,
+        compression="identity",  # grpc compresses by itself; what is queued is the message
+        split=(OTLP, data_points if signal == "metrics" else one),
     )

@@ -43,6 +43,9 @@ class Entry(enum.Enum):
     DROPPED = "counted as dropped"
 
 
+_ADMITTED = Entry.ADMITTED  # a look-up less for each item
+
+
 @final
 @attrs.frozen(kw_only=True)
 class Rules:
@@ -89,6 +92,8 @@ class Flow:
         closing: Nothing is admitted any more.
         grounded: Nothing is sent any more; what is left goes to disk.
         closed: Everything was sent or given up; the threads end.
+        asleep: Whoever encodes does not look by itself, and wants to be told of a first item. While
+            items keep coming it looks now and then, which costs the application no wake-up each.
         stalled: A caller waited for room in vain, and none was made since.
         hold_until: The backend asked for a pause, which holds for every lane.
         no_disk: Why writing to disk failed last; ``None`` while it works.
@@ -98,12 +103,15 @@ class Flow:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
+        self._batch_units = rules.batch_units
+        self._batch_bytes = rules.batch_bytes
         self.ledger = Ledger()
         self.lanes = [Lane(index) for index in range(rules.shards)]
         self.bound = Bound(rules.max_units, rules.max_bytes)
         self.closing = False
         self.closed = False
         self.grounded = False
+        self.asleep = True
         self.stalled = False
         self.hold_until = -inf
         self.no_disk: str | None = None
@@ -111,10 +119,15 @@ class Flow:
 
     # -- in ------------------------------------------------------------------------------------
 
-    def emit(self, index: int, item: Any, size: int, units: int, now: float) -> Entry:
-        """Take an item of ``units`` units and about ``size`` bytes into a lane."""
+    def emit(
+        self, index: int, item: Any, size: int, units: int, now: float, *, early: bool = False
+    ) -> Entry:
+        """Take an item of ``units`` units and about ``size`` bytes into a lane.
+
+        With ``early`` it was handed in before the end began, and is still taken.
+        """
         bound, ledger = self.bound, self.ledger
-        if self.closing:
+        if self.closing and (self.closed or not early):
             ledger.refuse(units, "shutdown")
             return Entry.DROPPED
         if not (
@@ -138,12 +151,15 @@ class Flow:
         ledger.queued += units
         if not before:
             lane.since = now
+            if self.asleep:
+                return Entry.WAKE
+            return _ADMITTED
+        if before < self._batch_units <= before + units:
             return Entry.WAKE
-        if before < self.rules.batch_units <= before + units:
+        waiting = lane.held_bytes - lane.packing_bytes
+        if waiting - size < self._batch_bytes <= waiting:
             return Entry.WAKE
-        if lane.held_bytes - lane.packing_bytes >= self.rules.batch_bytes:
-            return Entry.WAKE
-        return Entry.ADMITTED
+        return _ADMITTED
 
     def reason(self) -> str:
         """Why there is no room."""
@@ -222,6 +238,9 @@ class Flow:
         bodies: Sequence[tuple[int, bytes]],
         dropped: Sequence[tuple[str, int]],
         repaired: int = 0,
+        *,
+        wire: Any = None,
+        source: Any = None,
     ) -> list[Body]:
         """Take the bodies that came of the objects taken last.
 
@@ -231,6 +250,8 @@ class Flow:
             dropped: Units that are in no body, by reason. Units that neither list accounts for
                 are dropped as ``"unencodable"``.
             repaired: Values that were changed to be encodable.
+            wire: How the bodies are sent; opaque here.
+            source: The objects of a single body, to encode it anew; opaque here.
 
         Returns:
             Bodies that have to be written to disk, in order; they count as queued until
@@ -251,7 +272,8 @@ class Flow:
             left -= count
         to_disk = []
         for count, data in bodies:
-            body = Body(count, len(data), first=first, data=data)
+            body = Body(count, len(data), first=first, data=data, wire=wire)
+            body.source = source
             first += count
             left -= count
             self.bound.take(count, body.size)
@@ -291,7 +313,7 @@ class Flow:
         else:
             return False
         self.ledger.spill(body.units)
-        body.data, body.place, body.size = None, place, size
+        body.data, body.place, body.size, body.source = None, place, size, None
         self.stalled = False
         return True
 
@@ -416,10 +438,19 @@ class Flow:
         ticket: int,
         pieces: Sequence[tuple[int, bytes]],
         reason: str = "too_large",
+        *,
+        wire: Any = None,
     ) -> Body | None:
-        """The body in flight was too long: go on with its pieces, or give it up without any.
+        """Go on with other bodies in place of the one in flight, or give it up without any.
 
-        The pieces are in memory, also those of a body that was on disk.
+        Those are in memory, also in place of one that was on disk.
+
+        Args:
+            index: The lane.
+            ticket: That of the launch.
+            pieces: Units and bytes of each.
+            reason: Under which units that are in no piece are dropped.
+            wire: How they are sent, if not like the one in flight.
         """
         lane = self.lanes[index]
         body = lane.current
@@ -432,7 +463,7 @@ class Flow:
         first = body.first
         parts = []
         for units, data in pieces:
-            part = Body(units, len(data), first=first, data=data)
+            part = Body(units, len(data), first=first, data=data, wire=wire or body.wire)
             part.tries = body.tries
             parts.append(part)
             first += units

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from ._answers import Answer
 
-RESPONSE_LIMIT = 4 * 1024 * 1024
-"""Bytes; OTLP asks clients to limit what they read to this ("OTLP/HTTP Response", 1.x)."""
+RESPONSE_LIMIT = 256 * 1024
+"""Bytes; OTLP asks clients to read 4 MiB at most ("OTLP/HTTP Response", 1.x), and no answer that
+says something is anywhere near."""
 
 _CONNECT_TIMEOUT = 5.0
 

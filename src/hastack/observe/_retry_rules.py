@@ -13,7 +13,7 @@ Loki push        every 5xx, 429, no answer                  every other 4xx
 
 A request that is too long (413, or RESOURCE_EXHAUSTED because of the size) is split. Sources: OTLP
 specification 1.x ("Failures", "OTLP/HTTP Response"), Prometheus remote write 2.0 ("Retries &
-Backoff"), Loki's HTTP API and the behaviour of Grafana's own clients.
+Backoff", "Required Written Response Headers"), Loki's HTTP API and the behaviour of Grafana's own clients.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class RetryRules(enum.Enum):
 
     OTLP_HTTP = "otlp-http"
     OTLP_GRPC = "otlp-grpc"
-    REMOTE_WRITE = "remote-write"
+    REMOTE_WRITE_1 = "remote-write-1"
+    REMOTE_WRITE_2 = "remote-write-2"
     LOKI = "loki"
 
 
@@ -88,6 +89,7 @@ _RETRIED_HTTP = frozenset({429, 502, 503, 504})
 _RETRIED_GRPC = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 )
+_WRITTEN = "x-prometheus-remote-write-samples-written"
 # How gRPC's implementations word it when a message is longer than the receiver takes.
 _TOO_LONG = ("larger than max", "too large", "message size", "exceeds maximum", "exceeds the limit")
 
@@ -112,7 +114,7 @@ def _http(protocol: RetryRules, answer: HttpAnswer, units: int) -> Verdict:
     note = _said(protocol, answer)
     if status == 413:
         return Verdict(kind=Kind.SPLIT, reason="too_large", note=note)
-    if status == 415 and protocol is RetryRules.REMOTE_WRITE:
+    if status == 415 and protocol is RetryRules.REMOTE_WRITE_2:
         return Verdict(kind=Kind.FALL_BACK, reason="http_415", note=note)
     if protocol is RetryRules.OTLP_HTTP:
         again = status in _RETRIED_HTTP
@@ -131,6 +133,11 @@ def _taken(protocol: RetryRules, answer: HttpAnswer, units: int) -> Verdict:
     if protocol is RetryRules.OTLP_HTTP:
         rejected, message = partial_success(answer.body)
         return Verdict(kind=Kind.DELIVERED, rejected=min(rejected, units), note=message)
+    if protocol is RetryRules.REMOTE_WRITE_2 and _WRITTEN not in answer.headers:
+        # A receiver of version 1 skips every field of a request of version 2 and calls it a
+        # success (Prometheus before 2.54); one of version 2 says what it wrote.
+        note = "the receiver knows version 1 only"
+        return Verdict(kind=Kind.FALL_BACK, reason="http_415", note=note)
     return Verdict(kind=Kind.DELIVERED)
 
 

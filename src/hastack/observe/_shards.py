@@ -28,12 +28,21 @@ class Body:
         place: Where they are on disk; opaque here. ``None`` for bodies in memory only.
         size: Bytes held in memory, or on disk.
         tries: Requests made for it so far.
+        wire: How it is sent; opaque here.
+        source: The objects in it, while it may have to be encoded anew.
     """
 
-    __slots__ = ("data", "first", "place", "size", "tries", "units")
+    __slots__ = ("data", "first", "place", "size", "source", "tries", "units", "wire")
 
     def __init__(
-        self, units: int, size: int, *, first: int, data: bytes | None = None, place: Any = None
+        self,
+        units: int,
+        size: int,
+        *,
+        first: int,
+        data: bytes | None = None,
+        place: Any = None,
+        wire: Any = None,
     ) -> None:
         self.units = units
         self.size = size
@@ -41,6 +50,8 @@ class Body:
         self.data = data
         self.place = place
         self.tries = 0
+        self.wire = wire
+        self.source: Any = None
 
 
 @final

@@ -60,3 +60,13 @@ def size_of_record(record: Any) -> int:
 def size_of_points(points: int) -> int:
     """Bytes of so many data points."""
     return _POINT * points + 1000
+
+
+def of_span(span: Any) -> tuple[Any, int]:
+    """The resource of a span, and its bytes."""
+    return span._resource, size_of_span(span)
+
+
+def of_record(item: Any) -> tuple[Any, int]:
+    """The resource of what the SDK hands to log processors, and its bytes."""
+    return item.resource, size_of_record(item.log_record)

@@ -79,6 +79,7 @@ class Segment:
         kept: Records that are not settled.
         fd: Open for appending while it is the newest of its lane.
         units: Units in records that are not settled.
+        about: How its bodies travel.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class Segment:
     kept: int = 0
     fd: int | None = None
     units: int = 0
+    about: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @final
@@ -152,8 +154,12 @@ class SpillFiles:
 
     # -- directories ---------------------------------------------------------------------------
 
-    def adopt(self) -> list[Found]:
+    def adopt(self, accepts: Callable[[Mapping[str, Any]], bool]) -> list[Found]:
         """Take over what processes that ended have left, the oldest directory first.
+
+        Args:
+            accepts: Whether a segment can be sent, by what it says about its bodies; others stay
+                where they are, for ``hastack observe replay``.
 
         Raises:
             SpillError: The directory cannot be used.
@@ -164,20 +170,25 @@ class SpillFiles:
                 self._home.mkdir(parents=True, exist_ok=True)
                 for path in sorted(p for p in self._home.iterdir() if p.is_dir()):
                     if path not in self._locks and self._hold(path):
-                        found += self._load(path)
+                        found += self._load(path, accepts)
             except OSError as error:
                 raise _failure(error) from error
             return found
 
-    def _load(self, path: Path) -> Iterator[Found]:
+    def _load(self, path: Path, accepts: Callable[[Mapping[str, Any]], bool]) -> Iterator[Found]:
+        foreign = False
         for segment, header, places in load(path, self):
+            if places and not accepts(header.about):
+                foreign = True
+                continue
             if not places:
                 segment.path.unlink(missing_ok=True)
                 continue
             self._segments.append(segment)
             self.bytes += segment.size
             yield Found(header, tuple(places))
-        self._tidy(path)
+        if not foreign:
+            self._tidy(path)
 
     def _hold(self, path: Path) -> bool:
         fd = lock_directory(path)
@@ -226,6 +237,13 @@ class SpillFiles:
                 self._finish(segment)
             return place
 
+    def go_on_with(self, about: Mapping[str, Any]) -> None:
+        """From now on bodies travel in another way."""
+        with self._lock:
+            self._about = dict(about)
+            for segment in list(self._open.values()):
+                self._finish(segment)
+
     def _segment(self, lane: int, *, before: bool) -> Segment:
         segment = self._open.get((lane, before))
         if segment is not None:
@@ -235,7 +253,7 @@ class SpillFiles:
         name = SegmentName(lane, number)
         path = directory / str(name)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        segment = Segment(path, name, 0, fd=fd)
+        segment = Segment(path, name, 0, fd=fd, about=self._about)
         try:
             header = Header(self._shards, lane, self._about)
             self._write(segment, pack_header(header, checksum()))
@@ -404,6 +422,7 @@ def load(
         segment = Segment(file, name, len(data), kept=len(seen.records))
         segment.units = sum(record.units for record in seen.records)
         header = seen.header or Header(0, name.lane, {})
+        segment.about = header.about
         yield (
             segment,
             header,

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._extras import require
 
-from ._sizes import size_of_record
 from ._threads import suppressed
 from .pipeline import Pipeline
 
@@ -74,10 +73,9 @@ class LogRecordProcessor(_LogRecordProcessor):
 
 
 def _emit(exporters: Sequence[Exporter], item: Any) -> bool:
-    size = size_of_record(item.log_record)
     admitted = True
     for exporter in exporters:
-        admitted = exporter.emit(exporter.lane_of(item.resource), item, size) and admitted
+        admitted = exporter.hand_in(item) and admitted
     return admitted
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._extras import require
 
-from ._sizes import size_of_span
 from .pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -61,10 +60,8 @@ class SpanProcessor(_SpanProcessor):
         context: Any = span._context
         if context is None or not context.trace_flags & 1:
             return
-        size = size_of_span(span)
-        resource = span._resource
         for exporter in self._exporters:
-            exporter.emit(exporter.lane_of(resource), span, size)
+            exporter.hand_in(span)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Whether everything emitted so far was delivered within the time."""
@@ -96,10 +93,8 @@ class SpanExporter(_SpanExporter):
         results: Any = require("opentelemetry.sdk.trace.export", extra="otel").SpanExportResult
         admitted = True
         for span in spans:
-            size = size_of_span(span)
             for exporter in self._exporters:
-                lane = exporter.lane_of(span._resource)
-                admitted = exporter.emit(lane, span, size) and admitted
+                admitted = exporter.hand_in(span) and admitted
         result: SpanExportResult = results.SUCCESS if admitted else results.FAILURE
         return result
 

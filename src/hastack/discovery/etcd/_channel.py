@@ -77,11 +77,17 @@ _grpc: Grpc | None = None
 
 
 def load() -> Grpc:
-    """grpc, imported when first asked for."""
+    """Grpc and the messages, imported when first asked for: some 60 ms."""
     global _grpc
     if _grpc is None:
         _grpc = Grpc()
+        _wire.response(_wire.RANGE)
     return _grpc
+
+
+def loaded() -> bool:
+    """Whether `load` has nothing to do any more."""
+    return _grpc is not None
 
 
 # A child that is forked while grpc.aio has a channel open has its locks without its threads: using

@@ -526,7 +526,11 @@ class Client:
                     asyncio.run_coroutine_threadsafe(transport.aclose(), loop)
 
     async def __aenter__(self) -> Self:
+        from . import _channel
+
         self._check_open()
+        if not _channel.loaded():
+            await asyncio.to_thread(_channel.load)  # the loop goes on meanwhile
         return self
 
     async def __aexit__(
