@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import stat
@@ -397,6 +398,46 @@ def test_a_forked_child_is_an_ordinary_client(owner, make_worker, path, who):
         run(main, path)
     finally:
         os.kill(child, 9)
+
+
+def test_a_forked_child_has_a_copy_of_a_store_of_one_process(owner):
+    told = owner.do("""
+private = memory.Store()
+await private.put('a', 'before')
+mine = (await private.identity()).cluster
+ours = store.watch('a')
+await ours.__aenter__()
+read, write = os.pipe()
+if (pid := os.fork()) == 0:
+    import json
+    def child():
+        async def main():
+            await private.put('b', 'child')
+            found = [kv.key.decode() for kv in (await private.range('', prefix=True)).kvs]
+            try:
+                await anext(ours)
+                told = 'told'
+            except Exception as error:
+                told = str(error)
+            await ours.__aexit__(None, None, None)
+            cluster = (await private.identity()).cluster
+            os.write(write, json.dumps([found, cluster != mine, told]).encode())
+        asyncio.run(main())
+    import threading
+    thread = threading.Thread(target=child)
+    thread.start()
+    thread.join()
+    os._exit(0)
+await asyncio.get_running_loop().run_in_executor(None, os.waitpid, pid, 0)
+await ours.__aexit__(None, None, None)
+return [os.read(read, 1000).decode(), (await private.get('b')) is None]
+""")
+    child, parent_has_not = told
+    found, another, watch = json.loads(child)
+    assert found == ["a", "b"]
+    assert another
+    assert "parent" in watch
+    assert parent_has_not
 
 
 # Nonsense

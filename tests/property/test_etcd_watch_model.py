@@ -47,11 +47,16 @@ class Watching(RuleBasedStateMachine):
         store = self.driver.store
         store.compact(max(0, store.now.revision - back))
 
-    @rule(back=st.integers(0, 6), same_cluster=st.booleans())
-    def restore(self, back, same_cluster):
+    @rule(back=st.integers(0, 6), same_cluster=st.booleans(), same_term=st.booleans())
+    def restore(self, back, same_cluster, same_term):
         self.driver.cut()
         store = self.driver.store
-        store.restore(store.now.revision - back, same_cluster=same_cluster)
+        store.restore(
+            store.now.revision - back,
+            same_cluster=same_cluster,
+            # Compacted beyond what is known, and with nothing to tell it by: that is too much.
+            same_term=same_term and not store.compacted,
+        )
 
     @rule()
     def restart(self):

@@ -216,7 +216,7 @@ class KeepaliveStream(RuleBasedStateMachine):
         for lease in self.table._terms:
             assert lease in self.server
             assert self.table.remaining(lease, self.clock()) > 0
-        bound = sum(30.0 / (self.ttl[lease] * 0.8 / 3 - SLACK) + 2 for lease in self.table._terms)
+        bound = sum(30.0 / (self.ttl[lease] * 0.9 / 3 - SLACK) + 2 for lease in self.table._terms)
         assert self.sends - sends <= bound, (self.sends - sends, bound, self.now - before)
 
 

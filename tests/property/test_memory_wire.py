@@ -210,6 +210,10 @@ def test_a_frame_that_is_empty_or_too_long_is_refused_before_it_comes(size):
         (struct.pack("!BI", 13, 0) + struct.pack("!I", 2**31), "no room"),
         (struct.pack("!BI", 4, 1) + struct.pack("!IBqq", 0, 0, 0, 5), "watch of nothing"),
         (struct.pack("!BI", 4, 1) + struct.pack("!I", 1) + b"k\0" + bytes(16), "buffer"),
+        (struct.pack("!BI", 34, 0) + bytes(8) + b"\1" + bytes(10), "ends early"),
+        (struct.pack("!BI", 34, 0) + bytes(8) + b"\1\0\0\0\5" + bytes(36), "ends early"),
+        (struct.pack("!BI", 34, 0) + bytes(4), "ends early"),
+        (struct.pack("!BI", 31, 0) + bytes(9), "1 bytes too many"),
         (struct.pack("!BI", 11, 0) + struct.pack("!II", 0, 0) + bytes(8) + b"\x09", "below"),
     ],
 )

@@ -199,9 +199,13 @@ class TcpProxy:
                     continue
                 self.accepted += 1
                 self._pairs.add((near, far))
-            far.settimeout(None)
+            try:
+                far.settimeout(None)
+                for each in (near, far):
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                continue  # cut in this very moment
             for source, sink in ((near, far), (far, near)):
-                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(
                     target=self._pump, args=(source, sink, (near, far)), daemon=True
                 ).start()

@@ -108,11 +108,12 @@ class Store:
     def restart(self):
         self.term += 1
 
-    def restore(self, revision, *, same_cluster):
+    def restore(self, revision, *, same_cluster, same_term=False):
         """Go back to a backup."""
         self.histories.append(self.now.until(max(revision, 1)))
         self.compacted = min(self.compacted, self.now.revision)
-        self.term -= 50
+        if not same_term:
+            self.term -= 50
         if not same_cluster:
             self.cluster += 1
 
@@ -266,15 +267,12 @@ class Oracle:
             if h.revision >= batch.revision
             and h.events(self.where, self.revision, batch.revision) == list(batch.events)
         ]
-        if not explained:  # the history may go on in a later one with the same past
+        if not explained:  # it may go on in another history where the range was the same
             explained = [
                 h
                 for h in self.store.histories
                 if h.revision >= batch.revision
-                and any(
-                    h.states.get(self.revision) == e.states.get(self.revision)
-                    for e in self.explained
-                )
+                and any(self._same(h, each) for each in self.explained)
                 and h.events(self.where, self.revision, batch.revision) == list(batch.events)
             ]
         assert explained, "no history has these changes"
@@ -286,6 +284,12 @@ class Oracle:
                 self.view[event.kv.key] = event.kv
             else:
                 del self.view[event.kv.key]
+
+    def _same(self, one, other):
+        """Whether the range was the same in both histories when this one was told last."""
+        return self.revision <= min(one.revision, other.revision) and one.state(
+            self.where, self.revision
+        ) == other.state(self.where, self.revision)
 
     def settled(self):
         """After everything: it knows what is there."""

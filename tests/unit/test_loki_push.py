@@ -18,7 +18,7 @@ from sdk_objects import log_records
 from wire_messages import LOKI
 
 from hastack.errors import InvalidArgument
-from hastack.observe import _loki
+from hastack.observe import _loki, _loki_origin
 from hastack.observe._loki import LokiPush
 from hastack.observe._loki_labels import INDEX
 
@@ -306,12 +306,17 @@ def test_one_bad_field_costs_only_itself(form):
 
 def test_what_is_kept_stays_within_bounds(form, monkeypatch):
     monkeypatch.setattr(_loki, "KEPT", 3)
-    monkeypatch.setattr(_loki, "SHAPES", 3)
+    monkeypatch.setattr(_loki_origin, "SHAPES", 3)
     encoder = LokiPush(form=form)
     for n in range(10):
         resource = Resource({"service.name": f"s{n}"})
         items = [
-            log(resource=resource, attributes=BoundedAttributes(9, {f"k{i}": i})) for i in range(9)
+            log(
+                resource=resource,
+                attributes=BoundedAttributes(9, {f"k{i}": i}),
+                event_name=f"e{i}",
+            )
+            for i in range(9)
         ]
         ((labels, entries),), _ = push(form, *items, encoder=encoder)
         assert labels == {"service_name": f"s{n}"}
@@ -319,7 +324,7 @@ def test_what_is_kept_stays_within_bounds(form, monkeypatch):
             str(i) for i in range(9)
         ]
     assert len(encoder._kept) <= 3
-    assert all(len(place.shapes) <= 3 for place in encoder._kept.values())
+    assert all(len(place._shapes) <= 3 for place in encoder._kept.values())
 
 
 def test_the_form_is_one_of_two():

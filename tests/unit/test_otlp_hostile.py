@@ -35,7 +35,13 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from hastack.observe import _fragments, _otlp_attributes, _otlp_lenient, _otlp_values
+from hastack.observe import (
+    _fragments,
+    _otlp_attributes,
+    _otlp_lenient,
+    _otlp_points,
+    _otlp_values,
+)
 from hastack.observe._otlp_logs import OtlpLogs
 from hastack.observe._otlp_metrics import OtlpMetrics
 from hastack.observe._otlp_traces import OtlpTraces
@@ -565,6 +571,31 @@ def test_histograms_with_bad_numbers():
     assert list(point.positive.bucket_counts) == [1, 0]
     assert found[1].exponential_histogram.aggregation_temporality == 0
     assert done.repaired == 4 + 4
+
+
+def test_bounds_are_kept_while_they_are_the_same(monkeypatch):
+    monkeypatch.setattr(_otlp_points, "BOUNDS", 2)
+    encoder = OtlpMetrics()
+    for n in range(6):
+        bounds = [float(n), 100.0]
+        for shown in (tuple(bounds), bounds, ()):
+            point = HistogramDataPoint({}, 1, 2, 3, 1.0, [1] * (len(shown) + 1), shown, 1, 2, [])
+            for _ in range(2):
+                data = metrics(Histogram([point], CUMULATIVE))
+                message, done = encode(encoder, [data], ExportMetricsServiceRequest)
+                (metric,) = message.resource_metrics[0].scope_metrics[0].metrics
+                assert list(metric.histogram.data_points[0].explicit_bounds) == list(shown)
+                assert done.repaired == 0
+    assert len(encoder._points._bounds) <= 2
+
+
+def test_a_histogram_of_many_buckets():
+    point = HistogramDataPoint({}, 1, 2, 3, 1.0, [7] * 2001, list(range(2000)), 1, 2, [])
+    (metric,), _ = encode_metrics(metrics(Histogram([point], CUMULATIVE)))
+    assert list(metric.histogram.data_points[0].bucket_counts) == [7] * 2001
+    point = HistogramDataPoint({}, 1, 2, 3, 1.0, [], [], 1, 2, [])
+    (metric,), _ = encode_metrics(metrics(Histogram([point], CUMULATIVE)))
+    assert not metric.histogram.data_points[0].bucket_counts
 
 
 class Special(Sum):

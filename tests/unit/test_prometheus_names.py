@@ -58,6 +58,7 @@ def test_units(unit, words):
         ("1abc", "", SUFFIXED, "", "_1abc"),
         ("foo_", "s", SUFFIXED, "", "foo_seconds"),
         ("a:b", "", SUFFIXED, "", "a:b"),
+        ("é", "s", SUFFIXED, "", "__seconds"),
         ("é", "", SUFFIXED, "", "_"),
         ("requests", "", SUFFIXED, "counter", "requests"),
         ("requests_total", "s", SUFFIXED, "counter", "requests_seconds"),
@@ -97,7 +98,7 @@ def test_the_unit_is_one_that_ends_the_name():
     ],
 )
 def test_label_names(key, translation, expected):
-    assert label_name(key, translation) == expected
+    assert label_name(key, translation.underscores, "allow-utf-8") == expected
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,13 @@ def test_label_names(key, translation, expected):
 )
 def test_escaping(name, escaping, expected):
     assert escape(name, escaping) == expected
+
+
+def test_a_label_does_not_become_one_of_prometheus():
+    assert label_name("éé", False, "underscores") == "_"
+    assert label_name("é.a", False, "underscores") == "_a"
+    assert label_name("é", False, "underscores") == "_"
+    assert label_name("é.a", False, "values") == "U___e9__2e_a"
 
 
 def test_a_colon_is_none_in_a_label():

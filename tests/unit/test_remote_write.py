@@ -167,7 +167,7 @@ def test_classic_histograms(version):
     )
     message, _ = version.encode([data(Metric("h", "", "", Histogram([point], CUMULATIVE)))])
     own = {**LABELS, "exported_le": "own"}
-    plain = {**LABELS, "le": "own"}
+    plain = {**LABELS, "exported_le": "own"}
     assert version.values(message) == [
         ("h_bucket", {**own, "le": "1.0"}, 2, 7000),
         ("h_bucket", {**own, "le": "2.5"}, 2, 7000),
@@ -312,6 +312,24 @@ def test_what_is_not_sent_is_counted(version):
     assert [value for _, _, value, _ in version.values(message)] == [1, 3]
     message, done = version.encode([])
     assert (done.taken, done.size) == (0, 0)
+
+
+def test_a_series_that_two_metrics_share(version):
+    encoder = RemoteWrite(version=version.number)
+    items = [data(counter("c", number(1)), counter("c.total", number(2)))]
+    for _ in range(2):
+        message, done = version.encode(items, encoder)
+        assert (done.units, done.unsupported) == (1, 1)
+        assert [value for _, _, value, _ in version.values(message)] == [1]
+
+
+def test_labels_are_kept_from_one_request_to_the_next(version):
+    encoder = RemoteWrite(version=version.number)
+    point = HistogramDataPoint({"a": "b"}, 1, 2, 2, 3.5, [1, 1], (1,), 1, 2, [])
+    first, _ = version.encode([histogram(point)], encoder)
+    again, _ = version.encode([histogram(point)], encoder)
+    assert first == again
+    assert encoder._kept
 
 
 def test_splits(version):

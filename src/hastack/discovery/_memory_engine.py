@@ -338,7 +338,13 @@ _at_fork: list[Engine] = []
 
 
 def _before_fork() -> None:
-    _at_fork.extend(sorted(_engines, key=id))
+    while True:
+        try:
+            engines = list(_engines)
+            break
+        except RuntimeError:  # another thread made one meanwhile
+            continue
+    _at_fork.extend(sorted(engines, key=id))
     for engine in _at_fork:
         engine._lock.acquire()
 

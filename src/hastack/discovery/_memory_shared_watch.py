@@ -9,6 +9,7 @@ leads to other data, the subscriber gets the exact difference.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Self, final
@@ -51,6 +52,7 @@ class SharedWatch:
     def __init__(self, shared: Shared, call: WatchCall) -> None:
         self._shared = shared
         self._call = call
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._slot: Batch | None = None  # what the subscriber gets next
         self._wake: Wake | None = None  # the subscriber, when it waits
@@ -65,6 +67,7 @@ class SharedWatch:
         if self._pump is not None:
             raise InvalidArgument("watch", self, "a watch that was not entered before")
         _current.get().check()
+        self._pid = os.getpid()
         with context.using(BACKGROUND):  # what runs there outlives the call that is current
             self._pump = PORTAL.spawn(self._run(), name=repr(self))
         return self
@@ -79,7 +82,7 @@ class SharedWatch:
 
     def _end(self, why: HastackError) -> None:
         """Hand over nothing more."""
-        if self._pump is not None:
+        if self._pump is not None and self._pid == os.getpid():
             self._pump.cancel()
         self._fail(why)
 
@@ -99,6 +102,8 @@ class SharedWatch:
     async def __anext__(self) -> Batch:
         if self._pump is None:
             raise InvalidArgument("watch", self, "a watch inside its `async with`")
+        if self._pid != os.getpid():
+            raise ClosedError("the watch, which belongs to the parent process,")
         if self._waiting:
             raise InvalidArgument("watch", self, "one task at a time that iterates")
         ctx = _current.get()

@@ -19,21 +19,14 @@ from hastack._core._errors import InvalidArgument
 from ._attribute_text import attribute_text
 from ._encoding import Encoded, WireFormat
 from ._fragments import Fragments
+from ._loki_fields import careful_fields, time_of
 from ._loki_forms import Form, JsonForm, ProtobufForm, plain_text
-from ._loki_labels import (
-    RESERVED,
-    Pairs,
-    record_metadata,
-    scope_metadata,
-    split_resource,
-    together,
-)
-from ._otlp_lenient import enum_value, number, read
+from ._loki_labels import record_metadata, together
+from ._loki_origin import ENTRIES, Origin, Stream, encoded
+from ._otlp_lenient import read
 from ._otlp_logs import origin
 from ._otlp_resource import keepable
 from ._otlp_values import Tally
-from ._prometheus_kinds import text_of
-from ._prometheus_names import underscored_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,75 +37,13 @@ LIMIT: Final = 4 * 1024 * 1024
 LINE: Final = 256 * 1024
 """Bytes of a line (``max_line_size``)."""
 
-ENTRIES: Final = 128
-"""Metadata of an entry (``max_structured_metadata_entries_count``)."""
-
 METADATA: Final = 64 * 1024
 """Bytes of it (``max_structured_metadata_size``)."""
 
+_LATEST: Final = 1 << 63
+
 KEPT: Final = 256
 """Pairs of resource and scope that are remembered."""
-
-SHAPES: Final = 1024
-"""Sets of attribute keys that a stream remembers."""
-
-
-class _Origin:
-    """A resource and a scope: the labels of their stream and the metadata that they add."""
-
-    __slots__ = ("alive", "common", "head", "names", "resource", "scope", "shapes")
-
-    def __init__(self, form: Form, resource: Any, scope: Any, tally: Tally) -> None:
-        self.alive = resource, scope  # known by their ids
-        labels, self.resource = split_resource(resource, tally)
-        self.scope = scope_metadata(scope, tally)
-        self.head = form.stream(labels)
-        pairs = together([], self.scope, self.resource)
-        self.names = {name for name, _ in pairs} | RESERVED
-        self.common = b"".join(encoded(form, pairs))
-        self.shapes: dict[tuple[Any, ...], bool] = {}
-
-    def plain(self, shape: tuple[Any, ...]) -> bool:
-        """Whether attributes with these keys need no other names, and are not too many."""
-        found = self.shapes.get(shape)
-        if found is None:
-            names = [underscored_label(key) for key in shape]
-            distinct = set(names)
-            found = (
-                len(distinct) == len(names)
-                and not distinct & self.names
-                and len(names) + len(self.names) <= ENTRIES
-            )
-            if len(self.shapes) >= SHAPES:
-                self.shapes.clear()
-            self.shapes[shape] = found
-        return found
-
-
-class _Stream:
-    """Entries under one set of labels."""
-
-    __slots__ = ("entries", "head", "origin", "shown")
-
-    def __init__(self, head: bytes) -> None:
-        self.head = head
-        self.entries: list[bytes] = []
-        self.origin = -1  # the time of the last record
-        self.shown = -1  # and of its entry
-
-    def time(self, nanoseconds: int) -> int:
-        """The time of an entry; of those that are equal each gets one nanosecond more."""
-        if self.origin <= nanoseconds <= self.shown:
-            self.shown += 1
-        else:
-            self.shown = nanoseconds
-        self.origin = nanoseconds
-        return self.shown
-
-
-def encoded(form: Form, pairs: Pairs) -> list[bytes]:
-    """Each pair as metadata."""
-    return [form.pair(form.head(name), form.string(value)) for name, value in pairs]
 
 
 class LokiPush:
@@ -134,7 +65,7 @@ class LokiPush:
         self._form: Form = ProtobufForm() if form == "protobuf" else JsonForm()
         self._max_line = max_line
         self._metadata = Fragments(self._form)
-        self._kept: dict[tuple[int, int], _Origin] = {}
+        self._kept: dict[tuple[int, int], Origin] = {}
 
     @property
     def format(self) -> WireFormat:
@@ -151,23 +82,24 @@ class LokiPush:
         """Append one request body; see `hastack.observe._encoding.Encoder.encode`."""
         tally = Tally()
         form = self._form
-        streams: dict[bytes, _Stream] = {}
+        streams: dict[bytes, Stream] = {}
+        place = stream = above = within = None
         room = max_bytes - form.frame
         units = oversized = unsupported = 0
         end = len(items)
         self._metadata.blocks += end - start
         for position in range(start, end):
-            item = items[position]
-            record = read(item, "log_record", tally)
-            time = _time(record, tally)
+            record, time, resource, scope = _seen(items[position], tally)
             if not time:  # not a record
                 unsupported += 1
                 continue
-            place = self._origin(*origin(item, tally), tally)
-            stream = streams.get(place.head)
+            if place is None or resource is not above or scope is not within:
+                place = self._origin(resource, scope, tally)
+                above, within = resource, scope
+                stream = streams.get(place.head)
             cost = form.between
             if stream is None:
-                stream = _Stream(place.head)
+                stream = Stream(place.head)
                 cost += form.between + len(place.head)
             entry = self._entry(record, stream.time(time), place, tally)
             cost += len(entry)
@@ -176,8 +108,10 @@ class LokiPush:
                     end = position  # it may fit into a body of its own
                     break
                 oversized += 1
+                stream = streams.get(place.head)
                 continue
-            streams[place.head] = stream
+            if not stream.entries:
+                streams[place.head] = stream
             stream.entries.append(entry)
             room -= cost
             units += 1
@@ -186,45 +120,57 @@ class LokiPush:
         size = len(out) - size
         return Encoded(end - start, units, size, oversized, unsupported, tally.repaired)
 
-    def _origin(self, resource: Any, scope: Any, tally: Tally) -> _Origin:
+    def _origin(self, resource: Any, scope: Any, tally: Tally) -> Origin:
         key = id(resource), id(scope)
         found = self._kept.get(key)
         if found is None:
             repaired = tally.repaired
-            found = _Origin(self._form, resource, scope, tally)
+            found = Origin(self._form, resource, scope, tally)
             if tally.repaired == repaired and keepable(resource) and keepable(scope):
                 if len(self._kept) >= KEPT:
                     self._kept.clear()
                 self._kept[key] = found
         return found
 
-    def _entry(self, record: Any, time: int, place: _Origin, tally: Tally) -> bytes:
+    def _entry(self, record: Any, time: int, place: Origin, tally: Tally) -> bytes:
         try:
             body = record.body
             line = self._form.line(body if type(body) is str else plain_text(body))
             if len(line) > self._max_line:
                 raise ValueError("a line that needs repair")
-            metadata = [place.common]
-            self._metadata.encode(_fields(record), metadata)
+            metadata = [place.common(record)]
+            trace_id = record.trace_id
+            span_id = record.span_id
+            if trace_id or span_id:
+                if trace_id >> 128 or span_id >> 64:
+                    raise ValueError("identifiers that need repair")
+                metadata.append(self._form.ids(trace_id, span_id))
+            if record.timestamp and record.observed_timestamp != record.timestamp:
+                metadata.append(self._observed(record.observed_timestamp))
             attributes = record.attributes
-            if attributes:
+            if attributes is not None:
                 pairs = attributes if type(attributes) is dict else attributes._dict
                 if not place.plain(tuple(pairs)):
                     raise ValueError("names that need repair")
                 self._metadata.encode(pairs.items(), metadata)
-            if sum(map(len, metadata)) > METADATA:
+            entry = self._form.entry(time, line, metadata)
+            if len(entry) - len(line) > METADATA:
                 raise ValueError("metadata that need repair")
-            return self._form.entry(time, line, metadata)
+            return entry
         except Exception:  # a value that needs repair, or another thread at work
             return self._careful(record, time, place, tally)
 
-    def _careful(self, record: Any, time: int, place: _Origin, tally: Tally) -> bytes:
+    def _observed(self, time: int | None) -> bytes:
+        pairs = [("observed_timestamp", str(time))] if time else []
+        return b"".join(encoded(self._form, pairs))
+
+    def _careful(self, record: Any, time: int, place: Origin, tally: Tally) -> bytes:
         line = attribute_text(read(record, "body", tally), tally)
         raw = line.encode()
         if len(raw) > self._max_line:
             tally.repaired += 1
             line = raw[: self._max_line].decode(errors="ignore")
-        fields = _careful_fields(record, tally)
+        fields = careful_fields(record, tally)
         pairs = record_metadata(read(record, "attributes", tally), fields, tally)
         metadata: list[bytes] = []
         room = METADATA
@@ -238,58 +184,13 @@ class LokiPush:
         return self._form.entry(time, self._form.line(line), metadata)
 
 
-def _time(record: Any, tally: Tally) -> int:
-    """When it happened, or at least when it was seen, in nanoseconds; 0 if nobody knows."""
-    for name in ("timestamp", "observed_timestamp"):
-        time = number(read(record, name, tally), 63, tally)
-        if time:
-            return time
-    return 0
-
-
-def _fields(record: Any) -> Pairs:
-    """Fields of a record as the SDK's logger makes it, under the names of Loki's OTLP endpoint.
-
-    Raises:
-        Exception: A field holds something else.
-    """
-    found: Pairs = []
-    severity = record.severity_number
-    if severity is not None:
-        found.append(("severity_number", str(severity._value_)))
-    if record.severity_text:
-        found.append(("severity_text", record.severity_text))
-    if record.trace_id:
-        found.append(("trace_id", f"{record.trace_id:032x}"))
-    if record.span_id:
-        found.append(("span_id", f"{record.span_id:016x}"))
-    if record.trace_flags:
-        found.append(("flags", str(int(record.trace_flags))))
-    event = getattr(record, "event_name", None)
-    if event:
-        found.append(("event_name", event))
-    observed = record.observed_timestamp
-    if observed and record.timestamp and observed != record.timestamp:
-        found.append(("observed_timestamp", str(observed)))
-    return found
-
-
-def _careful_fields(record: Any, tally: Tally) -> Pairs:
-    """The same of any object."""
-    found: Pairs = []
-    severity = read(record, "severity_number", tally)
-    if severity is not None:
-        found.append(("severity_number", str(enum_value(severity, 24, tally))))
-    found.append(("severity_text", text_of(read(record, "severity_text", tally), tally)))
-    for name, digits in (("trace_id", 32), ("span_id", 16)):
-        value = number(read(record, name, tally), digits * 4, tally)
-        if value:
-            found.append((name, f"{value:0{digits}x}"))
-    flags = number(read(record, "trace_flags", tally), 32, tally)
-    if flags:
-        found.append(("flags", str(flags)))
-    found.append(("event_name", text_of(read(record, "event_name", tally), tally)))
-    observed = number(read(record, "observed_timestamp", tally), 63, tally)
-    if observed and _time(record, tally) != observed:
-        found.append(("observed_timestamp", str(observed)))
-    return [(name, value) for name, value in found if value]
+def _seen(item: Any, tally: Tally) -> tuple[Any, int, Any, Any]:
+    """Record, time, resource and scope of what exporters get; the time is 0 if it is no record."""
+    try:
+        record = item.log_record
+        time = record.timestamp or record.observed_timestamp
+        if 0 < time < _LATEST:
+            return record, time, item.resource, item.instrumentation_scope
+    except Exception:  # made in another way than the SDK does
+        record = read(item, "log_record", tally)
+    return record, time_of(record, tally), *origin(item, tally)

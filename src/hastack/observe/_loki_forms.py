@@ -21,6 +21,10 @@ PROTOBUF: Final = WireFormat("loki-protobuf", "application/x-protobuf", ("snappy
 JSON: Final = WireFormat("loki-json", "application/json", ("gzip", "identity"))
 
 _SECOND: Final = 1_000_000_000
+# LabelPairs: lengths, names, and the values in hexadecimal digits.
+_TRACE_ID: Final = b"\x1a\x2c\x0a\x08trace_id\x12\x20%032x"
+_SPAN_ID: Final = b"\x1a\x1b\x0a\x07span_id\x12\x10%016x"
+_IDS: Final = _TRACE_ID + _SPAN_ID
 
 
 class Form(Protocol):
@@ -38,6 +42,10 @@ class Form(Protocol):
 
     def stream(self, labels: Pairs) -> bytes:
         """What stands before the entries of a stream."""
+        ...
+
+    def ids(self, trace_id: int, span_id: int) -> bytes:
+        """Metadata ``trace_id`` and ``span_id``, each unless it is zero; both are in range."""
         ...
 
     def entry(self, time: int, line: bytes, metadata: list[bytes]) -> bytes:
@@ -69,11 +77,14 @@ def plain_text(value: Any) -> str:
 class ProtobufForm:
     """A ``logproto.PushRequest``."""
 
-    __slots__ = ()
+    __slots__ = ("_second",)
 
     format = PROTOBUF
     frame = 0
     between = 11
+
+    def __init__(self) -> None:
+        self._second = (0, b"")  # of the last entry, and its field: most are of the same second
 
     def head(self, key: str) -> bytes:
         return delimited(b"\x0a", underscored_label(key).encode())
@@ -96,9 +107,18 @@ class ProtobufForm:
     def line(self, line: str) -> bytes:
         return line.encode()
 
+    def ids(self, trace_id: int, span_id: int) -> bytes:
+        if trace_id and span_id:
+            return _IDS % (trace_id, span_id)
+        return _TRACE_ID % trace_id if trace_id else _SPAN_ID % span_id
+
     def entry(self, time: int, line: bytes, metadata: list[bytes]) -> bytes:
         seconds, rest = divmod(time, _SECOND)
-        stamp = b"\x08" + varint(seconds) + uint(b"\x10", rest)
+        last, field = self._second
+        if last != seconds:
+            field = b"\x08" + varint(seconds)
+            self._second = seconds, field
+        stamp = field + uint(b"\x10", rest)
         head = b"\x0a", varint(len(stamp)), stamp, b"\x12", varint(len(line)), line
         body = b"".join((*head, *metadata))
         size = len(body)
@@ -126,7 +146,8 @@ class JsonForm:
         return encode_basestring_ascii(underscored_label(key)).encode()
 
     def string(self, value: str) -> bytes:
-        value.encode()  # a lone surrogate is to be repaired, not escaped
+        if not value.isascii():
+            value.encode()  # a lone surrogate is to be repaired, not escaped
         return encode_basestring_ascii(value).encode()
 
     def integer(self, value: int) -> bytes:
@@ -146,6 +167,11 @@ class JsonForm:
 
     def line(self, line: str) -> bytes:
         return self.string(line)
+
+    def ids(self, trace_id: int, span_id: int) -> bytes:
+        if trace_id and span_id:
+            return b',"trace_id":"%032x","span_id":"%016x"' % (trace_id, span_id)
+        return b',"trace_id":"%032x"' % trace_id if trace_id else b',"span_id":"%016x"' % span_id
 
     def entry(self, time: int, line: bytes, metadata: list[bytes]) -> bytes:
         pairs = b"".join(metadata)

@@ -100,7 +100,7 @@ class OtlpLogs:
         else:
             parts.append(delimited(b"\x2a", any_value(body, tally)))
         attributes = record.attributes
-        if attributes:
+        if attributes is not None:
             if type(attributes) is dict:
                 self._attributes.encode(attributes.items(), parts)
             else:

@@ -15,10 +15,13 @@ from ._protobuf import (
     pack_double,
     packed_varints,
     uint,
+    varint,
     zigzag,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._otlp_values import Tally
 
 # [start,] time, value
@@ -31,18 +34,24 @@ _HISTOGRAM: Final = struct.Struct("<BQBQBQBdBdBd").pack
 # start, time, count, sum, zero_count, min, max
 _EXPONENTIAL: Final = struct.Struct("<BQBQBQBdBQBdBd").pack
 _SFIXED64: Final = struct.Struct("<q").pack
+_PACKS: Final[dict[int, Callable[..., bytes]]] = {}  # so many fixed64
+
+BOUNDS: Final = 256
+"""Sets of histogram bounds whose fragments are kept."""
 
 
 class Points:
     """Encodes one data point at a time; fragments of attributes are kept."""
 
-    __slots__ = ("_exemplar", "_exponential", "_histogram", "_number")
+    __slots__ = ("_bounds", "_exemplar", "_exponential", "_histogram", "_number")
 
     def __init__(self) -> None:
         self._number = Attributes(b"\x3a")
         self._histogram = Attributes(b"\x4a")
         self._exponential = Attributes(b"\x0a")
         self._exemplar = Attributes(b"\x3a")
+        # The tuple is kept too: while it lives nothing else has its id.
+        self._bounds: dict[int, tuple[Any, bytes]] = {}
 
     def began(self, points: int) -> None:
         """So many points follow: the caches of attributes judge their hit rates by it."""
@@ -109,10 +118,20 @@ class Points:
         try:
             parts = [
                 _HISTOGRAM(
-                    *(0x11, point.start_time_unix_nano, 0x19, point.time_unix_nano),
-                    *(0x21, point.count, 0x29, point.sum, 0x59, point.min, 0x61, point.max),
+                    0x11,
+                    point.start_time_unix_nano,
+                    0x19,
+                    point.time_unix_nano,
+                    0x21,
+                    point.count,
+                    0x29,
+                    point.sum,
+                    0x59,
+                    point.min,
+                    0x61,
+                    point.max,
                 ),
-                _buckets(point.bucket_counts, point.explicit_bounds),
+                self._buckets(point.bucket_counts, point.explicit_bounds),
             ]
             attributes = point.attributes
             if attributes:
@@ -128,10 +147,23 @@ class Points:
             number(n, 64, tally) for n in sequence(read(point, "bucket_counts", tally), tally)
         ]
         bounds = [real(n, tally) for n in sequence(read(point, "explicit_bounds", tally), tally)]
-        parts.append(_buckets(counts, bounds))
+        parts.append(_counts(counts) + _doubles(bounds))
         self._histogram.encode_any(read(point, "attributes", tally), parts, tally)
         self._exemplars(b"\x42", point, parts, tally)
         return b"".join(parts)
+
+    def _buckets(self, counts: Any, bounds: Any) -> bytes:
+        """Counts and bounds; the SDK shows the same tuple of bounds each time."""
+        known = self._bounds.get(id(bounds))
+        if known is None:
+            tail = _doubles(bounds)
+            if type(bounds) is not tuple:
+                return _counts(counts) + tail
+            if len(self._bounds) >= BOUNDS:
+                self._bounds.clear()
+            self._bounds[id(bounds)] = bounds, tail
+            return _counts(counts) + tail
+        return _counts(counts) + known[1]
 
     def exponential(self, point: Any, tally: Tally) -> bytes:
         """An ExponentialHistogramDataPoint."""
@@ -141,9 +173,20 @@ class Points:
             negative = point.negative
             parts = [
                 _EXPONENTIAL(
-                    *(0x11, point.start_time_unix_nano, 0x19, point.time_unix_nano),
-                    *(0x21, point.count, 0x29, point.sum, 0x39, point.zero_count),
-                    *(0x61, point.min, 0x69, point.max),
+                    0x11,
+                    point.start_time_unix_nano,
+                    0x19,
+                    point.time_unix_nano,
+                    0x21,
+                    point.count,
+                    0x29,
+                    point.sum,
+                    0x39,
+                    point.zero_count,
+                    0x61,
+                    point.min,
+                    0x69,
+                    point.max,
                 ),
                 b"\x30" + zigzag(point.scale),
                 _side(b"\x42", positive.offset, positive.bucket_counts),
@@ -187,11 +230,20 @@ class Points:
             parts.append(delimited(key, b"".join(fields)))
 
 
-def _buckets(counts: Any, bounds: Any) -> bytes:
-    """The fields ``bucket_counts`` and ``explicit_bounds``."""
-    head = delimited(b"\x32", struct.pack(f"<{len(counts)}Q", *counts)) if counts else b""
-    tail = delimited(b"\x3a", struct.pack(f"<{len(bounds)}d", *bounds)) if bounds else b""
-    return head + tail
+def _counts(counts: Any) -> bytes:
+    """The field ``bucket_counts``."""
+    size = len(counts)
+    if not 0 < size < 1000:
+        return delimited(b"\x32", struct.pack(f"<{size}Q", *counts)) if counts else b""
+    pack = _PACKS.get(size)
+    if pack is None:
+        pack = _PACKS[size] = struct.Struct(f"<{size}Q").pack
+    return b"".join((b"\x32", varint(8 * size), pack(*counts)))
+
+
+def _doubles(bounds: Any) -> bytes:
+    """The field ``explicit_bounds``."""
+    return delimited(b"\x3a", struct.pack(f"<{len(bounds)}d", *bounds)) if bounds else b""
 
 
 def _value(whole: bytes, double: bytes, value: Any, tally: Tally) -> bytes:

@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING, Any
 from ._attribute_text import attribute_text, clean
 from ._otlp_lenient import read
 from ._otlp_values import as_text, entries
-from ._prometheus_names import LEGACY_LABEL, Translation, escape, label_name
+from ._prometheus_names import Translation, label_key, label_name, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from ._otlp_values import Tally
 
 Pairs = list[tuple[str, str]]
 """Labels, sorted by name, each name once."""
-
-
-def quoted(text: str) -> str:
-    """``text`` as a label value, with its quotation marks."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 def labels_of(
@@ -36,7 +30,7 @@ def labels_of(
     found = []
     for key, value in pairs:
         original = clean(key if type(key) is str else as_text(key), tally)
-        name = escape(label_name(original, translation), escaping, label=True)
+        name = label_name(original, translation.underscores, escaping)
         found.append((name, original, attribute_text(value, tally)))
     return found
 
@@ -61,8 +55,11 @@ def scope_labels(
     return found
 
 
-def merged(labels: Iterable[tuple[str, str, str]]) -> Pairs:
+def merged(labels: Sequence[tuple[str, str, str]]) -> Pairs:
     """Sorted labels; values of one name are joined in the order of their original keys."""
+    plain = {name: value for name, _, value in labels}
+    if len(plain) == len(labels):
+        return sorted(plain.items())
     by_name: dict[str, list[tuple[str, str]]] = {}
     for name, original, value in labels:
         by_name.setdefault(name, []).append((original, value))
@@ -71,12 +68,16 @@ def merged(labels: Iterable[tuple[str, str, str]]) -> Pairs:
     ]
 
 
+def without_le(labels: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Labels for a histogram, whose buckets have a label ``le`` of their own."""
+    return [("exported_le" if name == "le" else name, key, value) for name, key, value in labels]
+
+
 def braces(pairs: Pairs, *, name: str = "", more: str = "") -> str:
     """``pairs`` in braces, after a metric name that has to be quoted and before ``more``."""
     parts = [quoted(name)] if name else []
     for label, value in pairs:
-        key = label if LEGACY_LABEL.fullmatch(label) else quoted(label)
-        parts.append(f"{key}={quoted(value)}")
+        parts.append(f"{label_key(label)}={quoted(value)}")
     if more:
         parts.append(more)
     return "{" + ",".join(parts) + "}" if parts else ""

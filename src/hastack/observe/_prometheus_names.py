@@ -7,6 +7,7 @@ those of https://prometheus.io/docs/instrumenting/escaping_schemes/.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -133,7 +134,9 @@ def family_name(
 
 def with_suffix(name: str, suffix: str, translation: Translation) -> str:
     """``name`` with one more word."""
-    return f"{name.rstrip('_') if translation.underscores else name}_{suffix}"
+    if translation.underscores:
+        name = name.rstrip("_") or "_"  # of a name without a single legal character this is left
+    return f"{name}_{suffix}"
 
 
 def without_total(name: str) -> str:
@@ -161,14 +164,30 @@ def underscored_label(name: str) -> str:
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
-def label_name(key: str, translation: Translation) -> str:
-    """The label of an attribute.
+@lru_cache(maxsize=4096)
+def label_name(key: str, underscores: bool, escaping: str) -> str:
+    """The label of an attribute, escaped.
 
     Two underscores at the start are Prometheus's own: ``__name__`` would rename the metric.
     """
-    if translation.underscores or key.startswith("__") or not key:
+    if underscores or key.startswith("__") or not key:
         return underscored_label(key)
-    return key
+    label = escape(key, escaping, label=True)
+    if escaping == "underscores" and label.startswith("__"):
+        return underscored_label(label)
+    return label
+
+
+@lru_cache(maxsize=4096)
+def label_key(label: str) -> str:
+    """A label's name as the text formats write it: in quotation marks unless it is a legacy one."""
+    return label if LEGACY_LABEL.fullmatch(label) else quoted(label)
+
+
+def quoted(text: str) -> str:
+    """``text`` as a label value, with its quotation marks."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 def escape(name: str, escaping: str, *, label: bool = False) -> str:

@@ -10,8 +10,8 @@ from ._metrics_walk import EXPONENTIAL, HISTOGRAM, kind_of, points_of
 from ._otlp_lenient import read
 from ._otlp_values import Tally
 from ._prometheus_kinds import COUNTER, HISTOGRAMS, Identity, identify, prometheus_kind, text_of
-from ._prometheus_labels import braces, labels_of, merged, quoted, scope_labels
-from ._prometheus_names import LEGACY
+from ._prometheus_labels import braces, labels_of, merged, scope_labels
+from ._prometheus_names import LEGACY, quoted
 from ._prometheus_series import Lines, Shape
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class Writer:
             escaping=escaping,
             exemplars=openmetrics and identity.kind in {COUNTER, HISTOGRAMS},
             openmetrics=openmetrics,
+            histogram=identity.kind == HISTOGRAMS,
         )
         return _Metric(identity, Lines(shape), resource, scope)
 

@@ -12,7 +12,7 @@ from ._attribute_memory import Memory
 from ._exponential import SCALES, Side, classic
 from ._otlp_lenient import number, read, sequence
 from ._prometheus_exemplars import by_bucket, exemplar_text, exemplars_of, largest
-from ._prometheus_labels import Pairs, braces, labels_of, merged
+from ._prometheus_labels import Pairs, braces, labels_of, merged, without_le
 from ._prometheus_names import LEGACY, Translation
 from ._prometheus_numbers import bound_text, number_text, seconds_text
 
@@ -37,6 +37,7 @@ class Shape:
         escaping: What the scraper asked for.
         exemplars: Whether the format has them here.
         openmetrics: Whether the rules of OpenMetrics hold.
+        histogram: Whether it is one.
     """
 
     sample: str
@@ -46,6 +47,7 @@ class Shape:
     escaping: str
     exemplars: bool
     openmetrics: bool
+    histogram: bool
 
 
 class Pieces:
@@ -142,7 +144,8 @@ class Lines:
         repaired = tally.repaired
         shape = self._shape
         own = labels_of(attributes, shape.translation, shape.escaping, tally)
-        pairs = merged([*shape.labels, *own])
+        labels = [*shape.labels, *own]
+        pairs = merged(without_le(labels) if shape.histogram else labels)
         pieces = Pieces(pairs)
         pieces.head = self._head(shape.sample, pairs)
         if shape.created:
@@ -158,8 +161,7 @@ class Lines:
 
     def _heads(self, pieces: Pieces, bounds: list[str]) -> list[str]:
         """What stands before the values of a histogram: buckets, then count and sum."""
-        # A label `le` of the metric's own would be a bucket's.
-        pairs = [("exported_le" if name == "le" else name, value) for name, value in pieces.pairs]
+        pairs = pieces.pairs
         name = self._shape.sample
         if not bounds or bounds[-1] != "+Inf":
             bounds = [*bounds, "+Inf"]

@@ -22,7 +22,7 @@ from ._exponential import (
 from ._otlp_lenient import number, read, real, sequence
 from ._otlp_values import entries
 from ._prometheus_exemplars import exemplar_labels, exemplars_of
-from ._prometheus_labels import labels_of, merged
+from ._prometheus_labels import labels_of, merged, without_le
 from ._prometheus_numbers import bound_text
 from ._prometheus_series import CLASSIC, rising, side_of
 
@@ -47,11 +47,18 @@ _MILLISECOND: Final = 1_000_000
 class Key:
     """The labels of a series, and their encoding once there is one."""
 
-    __slots__ = ("encoded", "pairs")
+    __slots__ = ("_hash", "encoded", "pairs")
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
         self.encoded = b""
+        self._hash = hash(pairs)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self.pairs == other.pairs
 
 
 @attrs.frozen
@@ -77,15 +84,24 @@ class Exemplar:
     time: int
 
 
-@attrs.frozen
 class Series:
     """What one data point adds to one series; times in milliseconds."""
 
-    key: Key
-    value: float | Native
-    time: int
-    start: int
-    exemplars: Sequence[Exemplar] = ()
+    __slots__ = ("exemplars", "key", "start", "time", "value")
+
+    def __init__(
+        self,
+        key: Key,
+        value: float | Native,
+        time: int,
+        start: int,
+        exemplars: Sequence[Exemplar] = (),
+    ) -> None:
+        self.key = key
+        self.value = value
+        self.time = time
+        self.start = start
+        self.exemplars = exemplars
 
 
 class _Known:
@@ -95,20 +111,24 @@ class _Known:
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
-        self.keys: dict[tuple[str, str], Key] = {}
+        self.keys: dict[str | float, Key] = {}
 
-    def key(self, name: str, bound: str = "") -> Key:
-        """The labels under one name, for a bucket with its bound."""
-        found = self.keys.get((name, bound))
+    def key(self, name: str) -> Key:
+        """The labels under one name."""
+        return self.keys.get(name) or self._keep(name, [("__name__", name), *self.pairs])
+
+    def bucket(self, name: str, bound: float) -> Key:
+        """The labels of a bucket."""
+        found = self.keys.get(bound)
         if found is None:
-            pairs = [("__name__", name), *self.pairs]
-            if bound:
-                pairs = [("exported_le" if key == "le" else key, value) for key, value in pairs]
-                pairs.append(("le", bound))
-            found = Key(tuple(sorted(pairs)))
-            if len(self.keys) >= KEYS:
-                self.keys.clear()
-            self.keys[name, bound] = found
+            pairs = [*self.pairs, ("__name__", f"{name}_bucket"), ("le", bound_text(bound))]
+            found = self._keep(bound, pairs)
+        return found
+
+    def _keep(self, under: str | float, pairs: list[tuple[str, str]]) -> Key:
+        if len(self.keys) >= KEYS:
+            self.keys.clear()
+        found = self.keys[under] = Key(tuple(sorted(pairs)))
         return found
 
 
@@ -124,9 +144,10 @@ class MetricSeries:
         labels: Of the scope and the resource: name, original key, value.
         translation: How names change.
         native: Whether exponential histograms become native ones.
+        histogram: Whether it is one.
     """
 
-    __slots__ = ("_known", "_labels", "_name", "_native", "_translation")
+    __slots__ = ("_histogram", "_known", "_labels", "_name", "_native", "_translation")
 
     def __init__(
         self,
@@ -135,11 +156,13 @@ class MetricSeries:
         translation: Translation,
         *,
         native: bool,
+        histogram: bool,
     ) -> None:
         self._name = name
         self._labels = labels
         self._translation = translation
         self._native = native
+        self._histogram = histogram
         self._known = Memory[_Known]()
 
     def began(self, points: int) -> None:
@@ -223,7 +246,7 @@ class MetricSeries:
             if place < len(counts):
                 total += counts[place]
             within = [each for each in exemplars if before < each.value <= bound]
-            key = known.key(f"{self._name}_bucket", bound_text(bound))
+            key = known.bucket(self._name, bound)
             found.append(Series(key, float(total), time, start, within))
             before = bound
         found.append(Series(known.key(f"{self._name}_count"), float(total), time, start))
@@ -242,8 +265,10 @@ class MetricSeries:
         if known is not None:
             return known
         repaired = tally.repaired
-        labels = labels_of(attributes, self._translation, "allow-utf-8", tally)
-        pairs = [(name, value) for name, value in merged([*self._labels, *labels]) if value]
+        own = labels_of(attributes, self._translation, "allow-utf-8", tally)
+        labels = [*self._labels, *own]
+        found = merged(without_le(labels) if self._histogram else labels)
+        pairs = [(name, value) for name, value in found if value]
         known = _Known(tuple(pairs))
         if tally.repaired == repaired:
             self._known.keep(attributes, known)

@@ -19,7 +19,7 @@ from ._metrics_walk import (
 from ._otlp_lenient import read
 from ._otlp_resource import keepable
 from ._otlp_values import Tally
-from ._prometheus_kinds import COUNTER, identify, prometheus_kind, text_of
+from ._prometheus_kinds import COUNTER, HISTOGRAMS, identify, prometheus_kind, text_of
 from ._prometheus_labels import labels_of, scope_labels
 from ._prometheus_names import STRATEGIES, Translation
 from ._remote_forms import Family, Form, written
@@ -167,7 +167,13 @@ class RemoteWrite:
             attributes = read(resource, "attributes", tally)
             found = labels_of(attributes, translation, "allow-utf-8", tally)
             labels += [each for each in found if each[1] in self._resource_labels]
-        series = MetricSeries(identity.sample, labels, translation, native=self._native)
+        series = MetricSeries(
+            identity.sample,
+            labels,
+            translation,
+            native=self._native,
+            histogram=kind == HISTOGRAMS,
+        )
         return _Metric(identity.sample, identity.unit, series, (resource, scope))
 
 
@@ -229,7 +235,7 @@ class _Body:
         """Put ``points[start:]`` into the body; false if it is full before their end."""
         for position in range(start, len(points)):
             found = turn(points[position], self.tally)
-            keys = {(series.key.pairs, series.time) for series in found}
+            keys = {(series.key, series.time) for series in found}
             if keys and not keys & self._seen:
                 mark = self.form.mark()
                 fields = [self.form.series(series, family) for series in found]
@@ -250,7 +256,8 @@ class _Body:
 
     def add_target(self, series: Series | None) -> None:
         """Put ``target_info`` of a resource into the body if there is one, and room for it."""
-        if series is not None:
+        if series is not None and (series.key, series.time) not in self._seen:
+            self._seen.add((series.key, series.time))
             field = self.form.series(series, _TARGET)
             if self._size + len(field) + self.form.cost() <= self._max:
                 self.series.append(field)

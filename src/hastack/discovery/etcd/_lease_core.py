@@ -21,7 +21,7 @@ BEAT: Final = 1 / 3
 """Share of the TTL after which the next keepalive is sent."""
 DRIFT: Final = 0.01
 """How much slower than the server's clock this machine's may run."""
-SLACK: Final = 0.05
+SLACK: Final = 0.1
 """Keepalives due within so many seconds go out together: one wake-up for many leases."""
 
 
@@ -214,7 +214,7 @@ class Keepalives:
         term.blamed = 0
         term.expired = False
         term.until = sent + ttl * (1.0 - DRIFT)
-        term.beat = sent + ttl * BEAT * (0.8 + 0.2 * drawn)
+        term.beat = sent + ttl * BEAT * (0.9 + 0.1 * drawn)
         self._arm(term)
 
     def _arm(self, term: _Term) -> None:

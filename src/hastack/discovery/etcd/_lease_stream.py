@@ -117,13 +117,15 @@ class KeepaliveStream:
             self._timer.cancel()
             self._timer = None
         if at is not None:
-            self._set_timer(max(0.0, at - clock()))
+            self._set_timer(at)
 
-    def _set_timer(self, delay: float) -> None:
-        delay = min(delay, LONGEST_SLEEP)
-        self._planned = clock() + delay
+    def _set_timer(self, at: float) -> None:
+        now = clock()
+        self._planned = min(max(at, now), now + LONGEST_SLEEP)
         # Without the variables of whoever added the lease: its deadline is not the keepalives'.
-        self._timer = self._loop.call_later(delay, self._look, context=contextvars.Context())
+        self._timer = self._loop.call_later(
+            self._planned - now, self._look, context=contextvars.Context()
+        )
 
     def _look(self) -> None:
         self._timer = None
@@ -138,7 +140,7 @@ class KeepaliveStream:
             if late > LATE and not self._graced:
                 # The answers may have come while this process was held up: read them first.
                 self._graced = True
-                self._set_timer(GRACE)
+                self._set_timer(now + GRACE)
                 return
             self._cut()
         self._graced = False

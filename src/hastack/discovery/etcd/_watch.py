@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 __all__ = ("WatchHub",)
 
 _LISTINGS = 8  # that one client makes at once; the others queue
-_PAUSE = (0.05, 2.0)  # seconds before a stream is opened again: first and longest
+_PAUSE = (0.05, 1.0)  # seconds before a stream is opened again: first and longest
 _DENIALS = 3  # streams in a row that end with the user refused
 _LATE = 0.1  # a timer that rings later says that this process was held up
 _GRACE = 0.05  # seconds to read what came meanwhile
@@ -275,6 +275,9 @@ class WatchHub:
                 )
         except ClosedError:
             return  # whoever closed the client tells the subscribers
+        except Exception as error:  # better an error than a subscriber that waits for ever
+            if self._listings.pop(command.ticket, None) is not None:
+                self._core.listing_failed(command.ticket, "final", error, time.monotonic())
         else:
             if self._listings.pop(command.ticket, None) is not None:
                 self._core.listed(command.ticket, listing, time.monotonic())
@@ -305,8 +308,7 @@ class WatchHub:
         me = asyncio.current_task()
         try:
             stream = await self._open()
-        except HastackError as error:
-            # The core would wait for the stream for ever.
+        except Exception as error:  # whoever waits for the stream would wait for ever
             self._core.fail_all(error)
             self._run()
             return
@@ -338,6 +340,8 @@ class WatchHub:
                 self._core.fail_all(error)
         except HastackError as error:
             reason = str(error)
+        except Exception as error:  # whatever it was, a new stream begins at what is known
+            reason = repr(error)
         finally:
             for helper in helpers:
                 helper.cancel()

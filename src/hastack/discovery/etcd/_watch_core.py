@@ -15,6 +15,9 @@ Rules that keep every change from being lost or told twice:
   again shows that this is still the same history.
 - Progress notifications move it only on servers that are known not to send them ahead of changes
   (from 3.4.31 and 3.5.13 on; etcd 15220).
+- A history that begins with another past is another one. Where the last change was a put, the
+  watch itself shows that; where it was none, a listing of the last revision does: it has to hold
+  as many keys, and the newest of them.
 - Whatever cannot be true (a change that does not follow from the state, a late one, a cluster that
   is another one, a revision smaller than known) ends in a listing, whose difference is exact.
 """
@@ -43,12 +46,12 @@ from ._watch_records import (
 )
 
 if TYPE_CHECKING:
-    from ._watch_records import Answer, Command, Failure, Listing, Range, Version
+    from ._watch_records import Answer, Command, Failure, Listing, Range, State, Version
     from ._watch_subscriber import Subscriber
 
 __all__ = ("WatchCore", "is_fixed")
 
-Purpose: TypeAlias = Literal["base", "resync", "join", "whole"]
+Purpose: TypeAlias = Literal["base", "resync", "join", "whole", "verify"]
 
 _ALL = -1  # the watch id of answers that concern the whole stream
 _DENIALS = 3  # refused so often on fresh streams, a watch is not permitted
@@ -86,13 +89,15 @@ class _Stream:
 class _Asked:
     """A listing under way."""
 
-    __slots__ = ("at", "feed", "purpose", "revision")
+    __slots__ = ("at", "count", "feed", "newest", "purpose", "revision")
 
     def __init__(self, feed: Feed, purpose: Purpose, at: float) -> None:
         self.feed = feed
         self.purpose: Purpose = purpose
         self.at = at
         self.revision = feed.revision
+        self.newest: State = {}  # what is to be found, and how many keys
+        self.count = 0
 
 
 @final
@@ -135,23 +140,13 @@ class WatchCore:
             if one.start is None:
                 self._shared[one.where] = feed
         one.join(feed, now)
-        if one.start is not None:
-            self._begin_at(feed, one.start, now)
-        else:
-            self._serve_joining(feed, now)
+        if one.start == 1:  # there is nothing that it has already
+            feed.admit(one)
+            feed.phase = "ready"
+            self._create(feed, now)
+        self._next_listing(feed, now)
         if self._stream is None and not self._opening:
             self._open()
-
-    def _begin_at(self, feed: Feed, start: int, now: float) -> None:
-        """The state before ``start`` is what a subscriber has that asks for what follows."""
-        if start > 1:
-            feed.asking = tuple(feed.joining)
-            self._list(feed, "base", now, revision=start - 1)
-            return
-        for each in tuple(feed.joining):
-            feed.admit(each)
-        feed.phase = "ready"
-        self._create(feed, now)
 
     def detach(self, one: Subscriber, now: float) -> None:
         """Somebody watches no more."""
@@ -189,6 +184,8 @@ class WatchCore:
             self._fail(feed, [*feed.subscribers, *feed.joining], error)
 
     def _fail(self, feed: Feed, whom: list[Subscriber], error: Exception) -> None:
+        if not whom:
+            return
         for each in whom:
             each.error = error
             each.leave()
@@ -204,7 +201,10 @@ class WatchCore:
     ) -> None:
         self._last_ticket = ticket = self._last_ticket + 1
         feed.ticket = ticket
-        self._listings[ticket] = _Asked(feed, purpose, now)
+        self._listings[ticket] = asked = _Asked(feed, purpose, now)
+        if purpose == "verify":
+            asked.newest, asked.count = feed.newest(), len(feed.state)
+            since = next((kv.mod_revision - 1 for kv in asked.newest.values()), 0)
         self.commands.append(ListRange(ticket, feed.where, revision, since))
 
     def _forget(self, feed: Feed) -> None:
@@ -213,14 +213,23 @@ class WatchCore:
             self.commands.append(ForgetListing(feed.ticket))
             feed.ticket = 0
 
-    def _serve_joining(self, feed: Feed, now: float) -> None:
-        """Have a listing made for those who wait for one."""
-        if feed.ticket or not feed.joining:
+    def _next_listing(self, feed: Feed, now: float) -> None:
+        """Have a listing made: for the feed itself, or for those who wait for one.
+
+        Only while a stream is open, and the answer counts only as long as it is: a store that
+        was restored in between would be noticed on neither side.
+        """
+        if feed.ticket or self._stream is None:
             return
         feed.asking = tuple(feed.joining)
         if feed.phase == "unknown":
-            self._list(feed, "base", now)
-        else:
+            self._list(feed, "base", now, revision=feed.base_revision())
+        elif feed.phase == "relisting":
+            self._list(feed, "resync", now)
+        elif feed.unverified:
+            feed.asking = ()
+            self._list(feed, "verify", now, revision=feed.revision)
+        elif feed.joining and feed.is_confirmed:
             self._list(feed, "join", now, since=feed.revision)
 
     def _relist(self, feed: Feed, reason: str, now: float) -> None:
@@ -228,9 +237,9 @@ class WatchCore:
         self._forget(feed)
         self._off_stream(feed)
         feed.phase = "relisting"
+        feed.unverified = False
         feed.reason = reason
-        feed.asking = tuple(feed.joining)
-        self._list(feed, "resync", now)
+        self._next_listing(feed, now)
 
     def _check(self, feed: Feed, now: float) -> None:
         """Have the history compared with what is known; every listing does that."""
@@ -259,6 +268,10 @@ class WatchCore:
             self._known_anew(feed, asked.at, now)
         elif another:
             self._relist(feed, "restored", now)
+        elif purpose == "verify":
+            feed.unverified = False
+            if listing.count != asked.count or listing.state != asked.newest:
+                self._relist(feed, "gap", now)
         elif purpose == "whole":
             feed.join_whole(listing, newcomers, now)
         elif not feed.join(listing, newcomers, now) and newcomers:
@@ -267,7 +280,7 @@ class WatchCore:
         self._collect(feed)
         if feed.phase == "denied" and not feed.ticket:
             self._cut("its token is not accepted any more", now)
-        self._serve_joining(feed, now)
+        self._next_listing(feed, now)
         self._check_denied(now)
 
     def _based(
@@ -275,9 +288,7 @@ class WatchCore:
     ) -> None:
         """The first listing has come: of now, or of what was before the start."""
         if feed.quiet_until and listing.revision > feed.quiet_until:
-            # What was yet to come has come meanwhile.
-            before, feed.quiet_until = feed.quiet_until, 0
-            self._list(feed, "base", now, revision=before)
+            feed.quiet_until = 0  # what was yet to come has come meanwhile
             return
         feed.learn(listing)
         if feed.start is None:
@@ -310,13 +321,16 @@ class WatchCore:
         if asked.purpose == "base" and feed.start is not None and failure != "final":
             feed.truncated = failure == "compacted"
             feed.quiet_until = 0 if feed.truncated else feed.start - 1
-            self._list(feed, "base", now)
+            self._next_listing(feed, now)
             return
-        if asked.purpose in {"base", "resync"} or feed.phase == "denied":
+        feed.unverified = False
+        if asked.purpose == "verify" and failure != "final":
+            self._relist(feed, "compacted" if failure == "compacted" else "restored", now)
+        elif asked.purpose in {"base", "resync"} or feed.phase == "denied":
             self._fail(feed, [*feed.subscribers, *feed.joining], error)
         else:
             self._fail(feed, [each for each in feed.asking if each in feed.joining], error)
-            self._serve_joining(feed, now)
+            self._next_listing(feed, now)
         self._check_denied(now)
 
     # The stream
@@ -333,6 +347,7 @@ class WatchCore:
         for feed in self._feeds:
             feed.retry_at = None
             self._create(feed, now)
+            self._next_listing(feed, now)
 
     def serves(self, version: Version) -> None:
         """The server at the other end of the open stream has this version."""
@@ -343,9 +358,14 @@ class WatchCore:
         """The stream has ended."""
         self._stream = None
         for feed in self._feeds:
+            self._forget(feed)
             feed.watch_id = 0
             if feed.phase in {"creating", "live", "denied"}:
                 feed.phase = "ready"
+            if feed.is_behind:
+                # What somebody was given ahead of it may be another history's by now.
+                feed.phase = "relisting"
+                feed.reason = "gap"
         if self._feeds and not self._opening:
             self._open()
 
@@ -365,6 +385,7 @@ class WatchCore:
         feed.watch_id = watch_id
         feed.phase = "creating"
         self.commands.append(CreateWatch(watch_id, feed.where, feed.next_start()))
+        self._next_listing(feed, now)
 
     def _off_stream(self, feed: Feed) -> None:
         """End the watch of a feed that goes on otherwise."""
@@ -426,6 +447,7 @@ class WatchCore:
             self._create(feed, now)
         feed.cluster = answer.cluster
         feed.term = answer.term
+        self._next_listing(feed, now)
 
     def _changed(self, stream: _Stream, feed: Feed, answer: Answer, now: float) -> None:
         events = stream.fragments.take(feed.watch_id, answer.events, more=answer.fragment)
@@ -438,6 +460,8 @@ class WatchCore:
         self._collect(feed)
         if not whole:
             self._relist(feed, "gap", now)
+        elif feed.joining:
+            self._next_listing(feed, now)
 
     def _progressed(self, stream: _Stream, feed: Feed, answer: Answer, now: float) -> None:
         """The server says that everything up to a revision was told."""

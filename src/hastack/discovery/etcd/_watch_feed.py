@@ -76,6 +76,8 @@ class Feed:
             19179); or at the ``mark``.
         began_after: Whether the present watch began after the revision.
         expecting: Whether the mark has to come first.
+        unverified: The mark is older than the revision: what was deleted since then has to be the
+            same in the history that goes on, which a listing of the revision shows.
         truncated: The history that was asked for was gone from the beginning.
         quiet_until: Changes up to here are nobody's business: they come before ``start``.
         current_at: When the state was last certain to be current.
@@ -97,8 +99,8 @@ class Feed:
         *("_ahead", "_hole", "_mark", "_mark_revision", "_whole", "asking", "began_after"),
         *("begin_at", "cluster", "created_at", "current_at", "denials", "expecting", "failures"),
         *("joining", "overflowed", "phase", "quiet_until", "reason", "retry_at", "revision"),
-        *("start", "state", "subscribers", "term", "ticket", "truncated", "watch_id", "where"),
-        "woken",
+        *("start", "state", "subscribers", "term", "ticket", "truncated", "unverified"),
+        *("watch_id", "where", "woken"),
     )
 
     def __init__(self, where: Range, start: int | None, now: float) -> None:
@@ -112,6 +114,7 @@ class Feed:
         self.begin_at: Start = "from"
         self.began_after = False
         self.expecting = False
+        self.unverified = False
         self.truncated = False
         self.quiet_until = 0
         self.current_at = now
@@ -127,7 +130,7 @@ class Feed:
         self.retry_at: float | None = None
         self.woken: dict[Subscriber, None] = {}
         self.overflowed: list[Subscriber] = []
-        # The newest change that is known: a history that does not contain it is another one.
+        # The newest put that is known: a history that does not contain it is another one.
         self._ahead: dict[Subscriber, None] = {}  # who began where the feed is not yet
         self._hole = False
         self._mark: State = {}
@@ -139,11 +142,28 @@ class Feed:
     def next_start(self) -> int:
         """First revision for a watch to begin with now."""
         begin_at, self.begin_at = self.begin_at, "mark"  # the next time there is history between
+        self.unverified = begin_at == "mark" and 0 < self.revision != self._mark_revision
         self.expecting = begin_at == "mark" and self.has_mark
         self.began_after = begin_at == "after"
         if self.expecting:
             return self._mark_revision
         return self.revision + 1 if self.began_after else max(self.revision, 1)
+
+    def base_revision(self) -> int:
+        """Which revision to list first: what whoever asks for a start has already; 0 for now."""
+        if self.start is None or self.truncated or self.quiet_until:
+            return 0
+        return self.start - 1
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether somebody was given more than the stream has brought."""
+        return bool(self._ahead)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the state is known to be part of the history that the stream goes on with."""
+        return self.phase == "live" and not (self.expecting or self.unverified)
 
     @property
     def has_mark(self) -> bool:
@@ -154,6 +174,11 @@ class Feed:
     def mark_is_older(self) -> bool:
         """Whether the history may go on even where the mark is gone."""
         return self._mark_revision < self.revision
+
+    def newest(self) -> State:
+        """The keys that changed last, of those that are there."""
+        last = max((kv.mod_revision for kv in self.state.values()), default=0)
+        return {key: kv for key, kv in self.state.items() if kv.mod_revision == last}
 
     # From a listing
 
@@ -168,9 +193,8 @@ class Feed:
         self.term = 0
         self.expecting = False
         self._whole = None
-        newest = max((kv.mod_revision for kv in self.state.values()), default=0)
-        self._mark_revision = newest
-        self._mark = {k: kv for k, kv in self.state.items() if kv.mod_revision == newest}
+        self._mark = self.newest()
+        self._mark_revision = next((kv.mod_revision for kv in self._mark.values()), 0)
 
     def replace(self, listing: Listing, reason: str, now: float) -> int:
         """Take over a listing and tell everybody the difference; says how large it is."""
@@ -294,15 +318,27 @@ class Feed:
         if olds is None:
             return False
         self._whole = None
-        self.revision = last = events[-1].kv.mod_revision
-        self._mark_revision = last
-        self._mark = {e.kv.key: e.kv for e in events if e.kv.mod_revision == last}
+        self.revision = events[-1].kv.mod_revision
+        self._set_mark(events)
         self._hand_over(events, olds, now)
         return self._is_whole()
 
     def _is_whole(self) -> bool:
         hole, self._hole = self._hole, False
         return not hole
+
+    def _set_mark(self, events: Sequence[WatchEvent]) -> None:
+        """Remember the newest put: unlike a deletion, it does not look like any other."""
+        for event in reversed(events):
+            if event.kind == "put":
+                newest = event.kv.mod_revision
+                self._mark_revision = newest
+                self._mark = {
+                    e.kv.key: e.kv
+                    for e in events
+                    if e.kv.mod_revision == newest and e.kind == "put"
+                }
+                return
 
     def _recognises(self, events: Sequence[WatchEvent]) -> bool:
         """Whether the newest change that is known comes first."""
