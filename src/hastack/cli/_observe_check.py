@@ -90,11 +90,13 @@ def _row(name: str, backend: BackendConfig, signal: Signal, timeout: float) -> d
     except InvalidArgument as error:
         raise click.UsageError(f"{name}: {error}") from None
     began = time.monotonic()
-    for wire in wires:
+    wire = wires[0]
+    answer = _ask(wire, timeout)
+    verdict = judge(wire.rules, answer, units=0)
+    if verdict.kind is Kind.FALL_BACK:
+        wire = wires[-1]
         answer = _ask(wire, timeout)
         verdict = judge(wire.rules, answer, units=0)
-        if verdict.kind is not Kind.FALL_BACK:
-            break
     took = (time.monotonic() - began) * 1e3
     well, says = _finding(answer, verdict.kind, verdict.note)
     if well:
