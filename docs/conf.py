@@ -36,3 +36,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!hastack\b).*"),
     (r"py:.*", r"hastack\.(.*\.)?(_\w+(\..*)?|[A-Z]|[A-Z]\w*T)"),
 ]
+
+# A package shows names of its modules as its own, `Store` for example: of several pages with one
+# name the first will do.
+suppress_warnings = ["ref.python"]
