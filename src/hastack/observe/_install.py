@@ -18,6 +18,7 @@ from . import _threads
 from ._backends import exporters_of
 from ._bridge import EventBridge, observe_accounts
 from ._options import OBSERVE, ObserveConfig
+from ._status import StatusFile
 from .instruments import Metrics, current_trace
 from .metrics import Collector, MetricReader
 from .pipeline import Pipeline
@@ -56,6 +57,7 @@ class Installed:
     _collector: Collector | None = None
     _handler: LogHandler | None = None
     _bridge: EventBridge | None = None
+    _status: StatusFile | None = None
 
     def force_flush(self, timeout: Seconds = 30.0) -> Report:
         """Collect metrics now and send everything; see `Pipeline.force_flush`.
@@ -94,7 +96,10 @@ class Installed:
             self._reader._collect_once()
         if self._collector is not None:
             self._collector.close()
-        return self.pipeline.shutdown(max(0.0, began + limit - time.monotonic()))
+        report = self.pipeline.shutdown(max(0.0, began + limit - time.monotonic()))
+        if self._status is not None:
+            self._status.close()
+        return report
 
     def _end_with_process(self, until: float) -> None:
         with suppress(Exception):  # nobody is left to hear of it
@@ -156,6 +161,9 @@ def install(
         logger_provider=installed.logger_provider,
     )
     observe_accounts(metrics, pipeline)
+    if settings.status is not None:
+        service = str(resource.attributes.get("service.name", ""))
+        installed._status = StatusFile(settings.status, service, pipeline)
     _threads.end_with_process(installed, first=True)
     return installed
 

@@ -114,6 +114,9 @@ class ObserveConfig:
     spill: SpillConfig = setting(factory=SpillConfig, help="What goes to disk.")
     events: EventsConfig = setting(factory=EventsConfig, help="What hastack's own events become.")
     metrics_every: Seconds = setting(60.0, above=0.0, help="Time between two collections.")
+    status: Path | None = setting(
+        None, help="A directory where each process writes its accounts, for hastack observe tail."
+    )
     log_level: str | None = setting(
         "INFO", help="Records of the logging module from this level on; unset: none."
     )

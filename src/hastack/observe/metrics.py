@@ -49,7 +49,7 @@ def _real_class() -> type[Any]:
 
 
 @final
-class _Ticker:
+class Ticker:
     """Calls something periodically, on a daemon thread that starts anew in a forked child.
 
     It is not one of the exporters' own threads: what observable instruments do there is the
@@ -64,6 +64,7 @@ class _Ticker:
         renew_in_child(self)
 
     def start(self) -> None:
+        """Begin, unless it has begun or ended."""
         if self._thread is None and not self._stopped.is_set():
             self._thread = threading.Thread(
                 target=self._run, args=(self._stopped,), name="hastack-metrics", daemon=True
@@ -128,7 +129,7 @@ class MetricReader(_MetricReader):
         self._pipeline = Pipeline(exporters)
         self._exporters = exporters
         self._timeout = timeout
-        self._ticker = _Ticker(self._every, self._collect_once)
+        self._ticker = Ticker(self._every, self._collect_once)
 
     def _set_meter_provider(self, meter_provider: Any) -> None:
         super()._set_meter_provider(meter_provider)
@@ -192,7 +193,7 @@ class Collector:
         self._metrics = metrics
         self._exporters = exporters
         self._resource = resource
-        self._ticker = _Ticker(seconds("every", every), self._collect_once)
+        self._ticker = Ticker(seconds("every", every), self._collect_once)
         if exporters:
             self._ticker.start()
 
