@@ -58,11 +58,15 @@ async def revoke(client, lease):
 
 
 class CancelAt:
-    """Awaits a coroutine and cancels the task at its n-th suspension."""
+    """Awaits a coroutine and cancels the task at its n-th suspension.
 
-    def __init__(self, coroutine, step):
+    With ``late``, only when what it waits for is done and before it knows: the store has answered.
+    """
+
+    def __init__(self, coroutine, step, *, late=False):
         self.coroutine = coroutine
         self.step = step
+        self.late = late
         self.reached = 0
 
     def __await__(self):
@@ -75,7 +79,12 @@ class CancelAt:
                 return end.value
             self.reached += 1
             if self.reached == self.step:
-                asyncio.current_task().cancel()
+                task = asyncio.current_task()
+                if self.late and waits_for is not None:
+                    # Before the task's own callback, which is added once this is handed on.
+                    waits_for.add_done_callback(lambda _, task=task: task.cancel())
+                else:
+                    task.cancel()
             try:
                 answer = yield waits_for
             except BaseException as error:
@@ -85,7 +94,7 @@ class CancelAt:
 
 
 async def cancelled_everywhere(scenario, clean):
-    """Run ``scenario()`` again and again, cancelled one suspension later each time.
+    """Run ``scenario()`` again and again, cancelled one suspension later each time, early and late.
 
     Returns:
         How many suspensions it has.
@@ -94,13 +103,14 @@ async def cancelled_everywhere(scenario, clean):
     while True:
         step += 1
         assert step < 300
-        driver = CancelAt(scenario(), step)
-        task = asyncio.ensure_future(_drive(driver))
-        await asyncio.wait((task,), timeout=20)
-        assert task.done(), f"hangs when cancelled at step {step}"
-        if not task.cancelled():
-            task.result()
-        await eventually(clean)
+        for late in (False, True):
+            driver = CancelAt(scenario(), step, late=late)
+            task = asyncio.ensure_future(_drive(driver))
+            await asyncio.wait((task,), timeout=20)
+            assert task.done(), f"hangs when cancelled at step {step}"
+            if not task.cancelled():
+                task.result()
+            await eventually(clean)
         if driver.reached < step:
             return step
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 LEAVING: Final = 2.0
 """Seconds that leaving waits for a lease to be revoked; then it ends with its TTL."""
+OVERTAKEN: Final = (0.05, 0.2, 0.5)
+"""Pauses in seconds before a lease that was not found is revoked again: its own grant was given up,
+and may have been overtaken by the revocation."""
 LONGEST_TTL: Final = 9_000_000_000
 """What etcd accepts at most."""
 
@@ -119,46 +122,59 @@ class LeaseKeeper:
             # Ours, from a try whose answer was lost: nobody else draws the same 63 bits.
             if "lease already exists" not in str(error):
                 if isinstance(error, StoreUnavailable):
-                    self._let_go(lease, ttl)
+                    self._let_go(lease, ttl, again=OVERTAKEN)
                 raise
             granted = float(ttl)
         except BaseException:
-            self._let_go(lease, ttl)
+            self._let_go(lease, ttl, again=OVERTAKEN)
             raise
         if LEASE_GRANTED.subscribers:
             LEASE_GRANTED.publish(LeaseGranted(lease=lease, ttl=granted))
         return lease, granted, sent
 
-    def _let_go(self, lease: int, ttl: float, *, told: bool = False) -> None:
-        """Revoke ``lease`` in the background, for as long as it may be there."""
+    def _let_go(
+        self, lease: int, ttl: float, *, told: bool = False, again: tuple[float, ...] = ()
+    ) -> None:
+        """Revoke ``lease`` in the background; if it is not found, once more after each pause."""
         if lease in self._leaving or self._transport is None:
             return
         if self._stream is not None:
             self._stream.remove(lease)
         task = asyncio.get_running_loop().create_task(
-            self._revoke(lease, min(ttl, LEAVING), told=told),
+            self._give_back(lease, min(ttl, LEAVING), told=told, again=again),
             name=f"etcd lease {lease:x}, leaving",
             context=contextvars.Context(),  # the deadline of whoever leaves is not its own
         )
         self._leaving[lease] = task
         task.add_done_callback(lambda _: self._leaving.pop(lease, None))
 
-    async def _revoke(self, lease: int, timeout: float, *, told: bool) -> None:
-        assert self._transport is not None
+    async def _give_back(
+        self, lease: int, timeout: float, *, told: bool, again: tuple[float, ...]
+    ) -> None:
         reason = "left"
         try:
-            await self._transport.call(
-                _wire.LEASE_REVOKE,
-                _wire.LeaseRevokeRequest(ID=lease),
-                timeout=timeout,
-                idempotent=True,
-            )
-        except LeaseLost:
-            pass  # it is gone, which is what was wanted
+            found = await self._revoke(lease, timeout)
+            for pause in again:
+                if found:
+                    break
+                await asyncio.sleep(pause)
+                found = await self._revoke(lease, timeout)
         except HastackError:
             reason = "not revoked"
         if told:
             ended(lease, reason)
+
+    async def _revoke(self, lease: int, timeout: float) -> bool:
+        """Revoke it; say whether it was there."""
+        assert self._transport is not None
+        request = _wire.LeaseRevokeRequest(ID=lease)
+        try:
+            await self._transport.call(
+                _wire.LEASE_REVOKE, request, timeout=timeout, idempotent=True
+            )
+        except LeaseLost:
+            return False
+        return True
 
     async def _left(self, lease: int) -> None:
         """Wait until ``lease`` is revoked or time is up; being cancelled stops only the waiting."""

@@ -346,8 +346,8 @@ class WatchHub:
             for helper in helpers:
                 helper.cancel()
             stream.cancel()
-        if time.monotonic() - began > _PAUSE[1]:
-            self._failures = 0
+        if self._stream is not stream or time.monotonic() - began > _PAUSE[1]:
+            self._failures = 0  # it ended because nobody needed it, or after a while
         if self._stream is stream:
             self._stream = self._serving = None
             self._lost(stream.endpoint, reason)

@@ -43,7 +43,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import tzinfo
 
+    class _ParsyParser:
+        """What parsy's class, which ships no types, brings along."""
+
+        def __init__(self, wrapped_fn: Callable[[Any, int], Any]) -> None: ...
+        def __call__(self, stream: Any, index: int) -> Any: ...
+        def parse(self, stream: Any) -> Any: ...
+        def parse_partial(self, stream: Any) -> tuple[Any, Any]: ...
+        def bind(self, bind_fn: Callable[[Any], Any]) -> Any: ...
+        def desc(self, description: str) -> Any: ...
+
+
 parsy: Any = require("parsy", extra="logs")
+if not TYPE_CHECKING:
+    _ParsyParser = parsy.Parser
+
 
 __all__ = (
     "Compiled",
@@ -116,7 +130,7 @@ class LineError(HastackError, ValueError):
         return f"{place}: expected {wanted}"
 
 
-class Parser(parsy.Parser):  # type: ignore[misc]  # a class without types
+class Parser(_ParsyParser):
     """A parsy parser that is also known as a grammar.
 
     What parsy's own methods return is foreign to the grammar, except those that are redefined here:
