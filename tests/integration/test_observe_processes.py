@@ -134,6 +134,34 @@ def test_an_item_that_is_none_is_counted():
     exporter.shutdown(1.0)
 
 
+def test_a_thread_that_fails_begins_anew(monkeypatch):
+    from hastack.observe import _threads
+
+    monkeypatch.setattr(_threads, "_ANEW", 0.01)
+    transport = Memory()
+    exporter = exporter_to(transport, queue=QueueConfig(linger=0.01))
+    settle, look = exporter._settle, exporter._look_around
+    failures = []
+
+    def once(name, call):
+        def run(*arguments):
+            if name not in failures:
+                failures.append(name)
+                raise MemoryError(name)
+            return call(*arguments)
+
+        return run
+
+    monkeypatch.setattr(exporter, "_settle", once("settle", settle))
+    monkeypatch.setattr(exporter, "_look_around", once("look", look))
+    emit(exporter, numbers(3))
+    assert exporter.force_flush(20.0)
+    assert sorted(failures) == ["look", "settle"]
+    assert transport.lines()[-3:] == numbers(3)
+    assert exporter.account().balanced
+    exporter.shutdown(1.0)
+
+
 def test_the_end_lets_waiting_callers_go():
     _, exporter = full(max_block=30.0)
     done = []
@@ -545,6 +573,38 @@ def test_what_is_left_at_exit_is_delivered():
         assert server.spans() == [("shop", "last")]
         assert ("shop", "last words") in server.records()
         assert server.metrics()["app.last"].sum.data_points[0].as_int == 3
+
+
+EXISTING = """
+import sys
+sys.path[:0] = {path!r}
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+resource = Resource({{"service.name": "older"}})
+trace.set_tracer_provider(TracerProvider(resource=resource))
+metrics.set_meter_provider(MeterProvider(resource=resource))
+_logs.set_logger_provider(LoggerProvider(resource=resource))
+from hastack import config, observe
+settings = config.load(env=None, override={{"observe": {{
+    "service": "shop", "backends": {{"main": {{"endpoint": "{url}"}}}}}}}})
+with observe.install(settings):
+    trace.get_tracer("app").start_span("one").end()
+    metrics.get_meter("app").create_counter("app.one").add(1)
+    _logs.get_logger("app").emit(body="one")
+"""
+
+
+def test_providers_that_are_there_are_used():
+    with HttpServer() as server:
+        done = python(EXISTING, url=server.url)
+        assert done.returncode == 0, done.stderr
+        assert "verrid" not in done.stderr  # OpenTelemetry lets nobody override a provider
+        assert server.spans() == [("older", "one")]
+        assert ("older", "one") in server.records()
+        assert "app.one" in server.metrics()
 
 
 def test_exit_does_not_wait_for_a_black_hole():

@@ -13,7 +13,14 @@ from hastack.observe._queue import Bound, WhenFull, fullest
 from hastack.observe._report import Report
 from hastack.observe._retry_rules import Kind, Verdict
 from hastack.observe._shards import Lane, shard_of
-from hastack.observe._sizes import size_of_attributes, size_of_points, size_of_record, size_of_span
+from hastack.observe._sizes import (
+    of_record,
+    of_span,
+    size_of_attributes,
+    size_of_points,
+    size_of_record,
+    size_of_span,
+)
 from hastack.ratelimit._backoff import Backoff
 
 
@@ -203,4 +210,7 @@ def test_sizes():
     small = size_of_record(Thing(body=None, attributes=None))
     assert size_of_record(Thing(body="x" * 500, attributes=None)) == small + 500
     assert size_of_record(Thing(body={"a": 1}, attributes=None)) > small
+    assert of_span(Thing(_resource="r", **vars(bare))) == ("r", size_of_span(bare))
+    record = Thing(body=None, attributes=None)
+    assert of_record(Thing(resource="r", log_record=record)) == ("r", small)
     assert size_of_points(10) > size_of_points(1)

@@ -250,6 +250,21 @@ def test_a_breaker_that_opens_before_the_first_try():
     assert (flow.ledger.requests, flow.ledger.retried) == (0, 0)
 
 
+def test_a_thread_that_fails_leaves_nothing_in_between():
+    flow = flow_of(WhenFull.BLOCK)
+    batch(flow)
+    flow.begin_anew(0)  # nothing was under way
+    flow.launch(0, 0.0)
+    flow.begin_anew(0)
+    assert (flow.ledger.queued, flow.ledger.in_flight) == (2, 0)
+    flow.emit(1, "x", 10, 3, 0.0)
+    flow.pack(0.0)
+    flow.begin_anew(None)
+    assert flow.ledger.dropped == {"unencodable": 3}
+    assert flow.lanes[1].idle()
+    assert flow.launch(0, 0.0).body.units == 2
+
+
 def test_giving_up_on_answers_brings_back_what_is_in_flight():
     flow = flow_of(WhenFull.BLOCK)
     batch(flow)
@@ -285,6 +300,7 @@ def test_a_wire_knows_its_format():
         "headers": {"X-A": "b"},
     }
     assert wire.pieces(b"x", 1) == []  # nobody said where to cut
+    assert Wire(compression="identity", **options).about()["encoding"] == "identity"
     with pytest.raises(InvalidArgument, match="compression"):
         Wire(compression="snappy", **options)
     wire = Wire(split=((1,), one), **options)

@@ -162,6 +162,8 @@ class Exporter(Spilling):
                 self._say("thread", "no thread for exporter %s: %s", self.name, error)
 
     def _pack_loop(self) -> None:
+        with self._lock:
+            self._flow.begin_anew(None)
         self._adopt()
         buffer = bytearray()
         look = max(_LOOK, self._rules.linger / 2)
@@ -252,6 +254,8 @@ class Exporter(Spilling):
 
     def _send_loop(self, index: int) -> None:
         doze = self._senders[index]
+        with self._lock:
+            self._flow.begin_anew(index)
         while True:
             with self._lock:
                 if self._flow.closed:

@@ -485,6 +485,17 @@ class Flow:
             self.bound.give(body.units, body.size)
         self.foreign.discard(body)
 
+    def begin_anew(self, index: int | None) -> None:
+        """Whoever sent for a lane, or encoded (``None``), failed in the middle of it."""
+        if index is None:
+            for lane in self.lanes:
+                if lane.packing_units:
+                    self.packed(lane, [], [])
+            return
+        lane = self.lanes[index]
+        if lane.flying and lane.current is not None:
+            self._come_back(lane, lane.current)
+
     # -- ending --------------------------------------------------------------------------------
 
     def mark(self) -> tuple[int, ...]:

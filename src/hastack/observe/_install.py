@@ -126,8 +126,8 @@ def install(
         config: The whole configuration or its ``observe`` table; ``None`` loads it from the
             environment (``HASTACK_OBSERVE__...``).
         set_global: Make the providers OpenTelemetry's global ones, and add a handler to the root
-            logger. A global tracer or logger provider of the SDK that is there already is used
-            instead of a new one.
+            logger. A global provider of the SDK that is there already is used instead of a new
+            one, with its own resource.
 
     Raises:
         ConfigError: The environment holds mistakes.
@@ -209,9 +209,15 @@ def _metrics(
     sdk = require("opentelemetry.sdk.metrics", extra="otel")
     api = require("opentelemetry.metrics", extra="otel")
     reader = MetricReader(*exporters, every=settings.metrics_every)
-    provider = sdk.MeterProvider(metric_readers=[reader], resource=resource, shutdown_on_exit=False)
-    if set_global:
-        api.set_meter_provider(provider)
+    provider: Any = api.get_meter_provider() if set_global else None
+    if isinstance(provider, sdk.MeterProvider) and hasattr(provider, "add_metric_reader"):
+        provider.add_metric_reader(reader)
+    else:
+        provider = sdk.MeterProvider(
+            metric_readers=[reader], resource=resource, shutdown_on_exit=False
+        )
+        if set_global:
+            api.set_meter_provider(provider)
     installed.meter_provider = provider
     installed._reader = reader
     installed._collector = Collector(

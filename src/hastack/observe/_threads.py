@@ -73,7 +73,16 @@ def _run(work: Callable[[], None]) -> None:
         api.attach(api.set_value(api._SUPPRESS_INSTRUMENTATION_KEY, True))
     except (MissingDependency, AttributeError):
         pass  # nobody instruments anything
-    work()
+    while True:
+        try:
+            work()
+        except Exception:
+            # Nothing is known that leads here (out of memory, perhaps). A pipeline that stands still
+            # for ever would be worse than one that tries again.
+            log.exception("%s failed, and begins anew", threading.current_thread().name)
+            time.sleep(_ANEW)
+        else:
+            return
 
 
 def blocks_a_loop() -> bool:
@@ -87,6 +96,8 @@ class Ending(Protocol):
 
     def _end_with_process(self, until: float) -> None: ...
 
+
+_ANEW = 1.0  # seconds
 
 EXIT_TIMEOUT = 5.0
 """Seconds for everything together at the end of the interpreter, unless `shutdown` was called."""
