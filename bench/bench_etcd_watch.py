@@ -67,8 +67,9 @@ class Hastack:
                 await anext(watch)
                 await ready.wait()
                 async for batch in watch:
-                    each([event.kv.value for event in batch.events])
+                    each((now(), batch))
 
+        now = time.monotonic_ns
         ready = asyncio.Barrier(count + 1)
         self.tasks = [asyncio.create_task(one()) for _ in range(count)]
         await ready.wait()
@@ -231,21 +232,15 @@ async def do_latency(client, prefix: str) -> None:
 
 
 async def do_fan_out(client, prefix: str) -> None:
-    found: list[float] = []
-    done = asyncio.Event()
-
-    def each(values: list[bytes]) -> None:
-        now = time.monotonic_ns()
-        found.extend((now - int(v)) / 1e6 for v in values)
-        if len(found) >= PUTS * SUBSCRIBERS:
-            done.set()
-
-    await client.fan_out(prefix, SUBSCRIBERS, each)
+    seen = []
+    await client.fan_out(prefix, SUBSCRIBERS, seen.append)
     tell("go")
-    await done.wait()
+    # At this pace each put is a batch of its own. Counting would be part of what is measured.
+    while len(seen) < PUTS * SUBSCRIBERS:  # noqa: ASYNC110
+        await asyncio.sleep(0.5)
     for task in client.tasks:
         task.cancel()
-    tell(found)
+    tell([(at - int(event.kv.value)) / 1e6 for at, batch in seen for event in batch.events])
 
 
 async def do_memory(client, prefix: str) -> None:

@@ -20,6 +20,7 @@ from hastack.discovery.etcd._watch_records import (
     Listing,
     ListRange,
     OpenStream,
+    Range,
     Wake,
 )
 from hastack.discovery.etcd._watch_subscriber import Subscriber
@@ -189,7 +190,8 @@ class Stream:
             self.gone(watch_id)
             return
         until = min(store.now.revision, watcher.next + revisions - 1)
-        events = store.now.events(watcher.where, watcher.next - 1, until)
+        where = Range(watcher.where.key, watcher.where.end)
+        events = store.now.events(where, watcher.next - 1, until)
         if store.careless and not watcher.synced:  # etcd 18089, 19179
             events = [
                 e

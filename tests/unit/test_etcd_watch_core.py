@@ -545,6 +545,19 @@ def test_a_future_that_has_come_meanwhile():
     driver.finish()
 
 
+def test_what_a_key_held_before_is_known_without_asking():
+    """The server leaves it out where the revision before is compacted."""
+    driver, one = live(where=Range(b"a", b"b", prev=True))
+    put(driver, b"a1")
+    delete(driver, b"a1")
+    put(driver, b"a1")
+    driver.store.compact(3)
+    driver.settle()
+    (batch,) = driver.take_all(one)
+    assert [e.prev and e.prev.mod_revision for e in batch.events] == [2, 3, None]
+    driver.finish()
+
+
 # Several subscribers
 
 

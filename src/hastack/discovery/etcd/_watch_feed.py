@@ -97,7 +97,7 @@ class Feed:
     """
 
     __slots__ = (
-        *("_ahead", "_hole", "_mark", "_mark_revision", "_whole", "asking", "began_after"),
+        *("_ahead", "_hole", "_mark", "_mark_revision", "asking", "began_after"),
         *("begin_at", "cluster", "created_at", "current_at", "denials", "expecting", "failures"),
         *("joining", "overflowed", "phase", "quiet_until", "reason", "retry_at", "revision"),
         *("start", "state", "subscribers", "suspect", "term", "ticket", "truncated"),
@@ -132,12 +132,11 @@ class Feed:
         self.retry_at: float | None = None
         self.woken: dict[Subscriber, None] = {}
         self.overflowed: list[Subscriber] = []
-        # The newest put that is known: a history that does not contain it is another one.
         self._ahead: dict[Subscriber, None] = {}  # who began where the feed is not yet
         self._hole = False
+        # The newest put that is known: a history that does not contain it is another one.
         self._mark: State = {}
         self._mark_revision = 0
-        self._whole: tuple[WatchEvent, ...] | None = None
 
     # Where the next watch begins
 
@@ -195,7 +194,6 @@ class Feed:
         self.cluster = listing.cluster
         self.term = 0
         self.expecting = False
-        self._whole = None
         self._mark = self.newest()
         self._mark_revision = next((kv.mod_revision for kv in self._mark.values()), 0)
 
@@ -208,7 +206,7 @@ class Feed:
         shared: Parcel | None = None
         for each in self.subscribers:
             if not each.given:
-                self._give(each, self._all(reason, now))
+                self._give(each, self._everything(reason, now))
                 continue
             if not (each.lagging or each.had):
                 if shared is None:
@@ -238,11 +236,14 @@ class Feed:
         else:
             self._lag(one, reason, now)
 
-    def welcome(self, newcomers: Iterable[Subscriber], reason: str, now: float) -> None:
+    def welcome(self, newcomers: Sequence[Subscriber], reason: str, now: float) -> None:
         """Give newcomers the whole state, and everything that follows."""
+        if not newcomers:
+            return
+        parcel = self._everything(reason, now)
         for each in newcomers:
             self.admit(each)
-            self._give(each, self._all(reason, now))
+            self._give(each, parcel)
 
     def admit(self, newcomer: Subscriber) -> None:
         """Tell a newcomer what follows."""
@@ -281,7 +282,7 @@ class Feed:
             self._join_at(listing.revision, listing.state, newcomers, now)
 
     def _join_at(
-        self, revision: int, state: State, newcomers: Iterable[Subscriber], now: float
+        self, revision: int, state: State, newcomers: Sequence[Subscriber], now: float
     ) -> None:
         """Begin with a state that the feed itself has yet to reach."""
         ahead = {key: had for key, _, had in difference(self.state, state)}
@@ -320,7 +321,11 @@ class Feed:
         olds = self._apply(events)
         if olds is None:
             return False
-        self._whole = None
+        if self.where.prev:
+            # The server would leave it out where the history is compacted.
+            events = [
+                WatchEvent(each.kind, each.kv, old) for each, old in zip(events, olds, strict=True)
+            ]
         self.revision = events[-1].kv.mod_revision
         self._set_mark(events)
         self._hand_over(events, olds, now)
@@ -460,10 +465,9 @@ class Feed:
         self.woken[one] = None
         self.overflowed.append(one)
 
-    def _all(self, reason: str, now: float) -> Parcel:
-        if self._whole is None:
-            self._whole = _puts(self.state)
-        return Parcel(Batch(self._whole, self.revision, True, reason), now, counted=False)
+    def _everything(self, reason: str, now: float) -> Parcel:
+        batch = Batch(_puts(self.state), self.revision, True, reason)
+        return Parcel(batch, now, counted=False)
 
     def _catch_up(self, had: dict[bytes, KeyValue | None], reason: str) -> Batch:
         """What makes the present of what somebody had."""

@@ -39,7 +39,10 @@ Version: TypeAlias = tuple[int, int, int]
 
 @attrs.frozen
 class Range:
-    """What is watched: one key, or all keys in ``[key, end)``; ``prev`` is part of it."""
+    """What is watched: one key, or all keys in ``[key, end)``.
+
+    With ``prev`` changes carry what the key held before; the server is not asked for it.
+    """
 
     key: bytes
     end: bytes | None

@@ -26,18 +26,7 @@ def answer_of(message: Any, cut: int) -> Answer:
         record = KeyValue(
             kv.key[cut:], kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease
         )
-        prev = None
-        if each.HasField("prev_kv"):
-            old = each.prev_kv
-            prev = KeyValue(
-                record.key,
-                old.value,
-                old.create_revision,
-                old.mod_revision,
-                old.version,
-                old.lease,
-            )
-        events.append(WatchEvent("delete" if each.type == _DELETE else "put", record, prev))
+        events.append(WatchEvent("delete" if each.type == _DELETE else "put", record))
     return Answer(
         message.watch_id,
         header.cluster_id,
@@ -61,7 +50,6 @@ def request_of(command: CreateWatch | CancelWatch | AskProgress) -> Any:
                 key=where.key,
                 range_end=where.end or b"",
                 start_revision=command.start,
-                prev_kv=where.prev,
                 watch_id=command.watch_id,
                 fragment=True,
             )
