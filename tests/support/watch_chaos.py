@@ -10,7 +10,7 @@ import contextlib
 import random
 import time
 
-from watch_real import Follower, Mirror, quick
+from watch_real import Follower, Mirror, ServerForgot, quick
 
 from hastack.discovery import etcd
 
@@ -33,6 +33,7 @@ class Chaos:
         self.resyncs = 0
         self.batches = 0
         self.told = 0
+        self.forgot = ""  # why the schedule ended early through no fault of the client's
 
     async def run(self):
         """Raises AssertionError when a subscriber was told anything but the truth."""
@@ -48,6 +49,8 @@ class Chaos:
                 await each.settle(30.0)
             await self.leave_all()
             await self.all_left()
+        except ServerForgot as error:
+            self.forgot = str(error)
         finally:
             self.heal()
             for each in self.followers:
@@ -126,12 +129,14 @@ class Chaos:
     async def restart(self):
         await asyncio.to_thread(self.server.kill)
         await asyncio.to_thread(self.server.start)
+        await self.mirror.check_server()
 
     async def wipe(self):
         await asyncio.to_thread(self.mirror.wipe)
 
     async def copy(self):
         await asyncio.to_thread(self.mirror.copy_aside)
+        await self.mirror.check_server()
 
     async def restore(self):
         if self.mirror.backup is None:
@@ -142,6 +147,7 @@ class Chaos:
                 healed.callback(self.proxy.heal)
             await self.write()
             await asyncio.to_thread(self.mirror.copy_back)
+            await self.mirror.check_server()
             await self.write()
 
     async def meanwhile(self):

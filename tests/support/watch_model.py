@@ -135,6 +135,7 @@ class Watcher:
         self.where = where
         self.next = start
         self.start = start
+        self.synced = False  # it has caught up, and is told of changes as they are made
 
 
 class Stream:
@@ -189,13 +190,14 @@ class Stream:
             return
         until = min(store.now.revision, watcher.next + revisions - 1)
         events = store.now.events(watcher.where, watcher.next - 1, until)
-        if store.careless:  # etcd 19179
+        if store.careless and not watcher.synced:  # etcd 18089, 19179
             events = [
                 e
                 for e in events
                 if not (e.kind == "delete" and e.kv.mod_revision == store.compacted)
             ]
         watcher.next = max(watcher.next, until + 1)
+        watcher.synced = watcher.synced or watcher.next > store.now.revision
         if not events:
             return
         cuts = sorted({c for c in pieces if 0 < c < len(events)})

@@ -24,6 +24,14 @@ def quick(client, *, interval=0.3, deadline=0.6):
     return client
 
 
+class ServerForgot(Exception):
+    """After a crash, the server's revisions are not those that it had answered with.
+
+    etcd 3.5.0 to 3.5.5 do that when they are killed after a defragmentation or under load (etcd
+    13766, 14256): they apply again what they had applied. Nothing can be said of such a history.
+    """
+
+
 class Mirror(Store):
     """One etcd and what was done to it. Only this object writes."""
 
@@ -38,7 +46,15 @@ class Mirror(Store):
         then = [Delete(k) if v is None else Put(k, v) for k, v in ops]
         self.now.change(ops)  # before: a subscriber may know of it before the writer does
         done = await self.client.txn([], then)
-        assert done.revision == self.now.revision
+        self._expect(done.revision)
+
+    def _expect(self, revision):
+        if revision != self.now.revision:
+            raise ServerForgot(f"revision {revision}, where {self.now.revision} was answered")
+
+    async def check_server(self):
+        """After a restart: it is where it was."""
+        self._expect((await self.client.identity(timeout=20.0)).revision)
 
     async def put(self, *keys, value=b"v"):
         for key in keys:

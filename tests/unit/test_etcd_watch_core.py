@@ -226,6 +226,28 @@ def test_a_delete_that_is_left_out_when_read_again_is_not_missed():
     driver.finish()
 
 
+@pytest.mark.parametrize("last", [b"a3", b"b3"])
+def test_a_deletion_left_out_while_the_server_catches_up_is_found_out(last):
+    """Nothing else shows it: a listing does, once the watch has caught up."""
+    driver, one = live(version=OLD, careless=True, keys=(b"a1", b"a2"))
+    driver.cut()
+    put(driver, b"a2")
+    delete(driver, b"a1")
+    put(driver, b"a2", last)
+    driver.open()
+    driver.arrive()
+    (watch_id,) = driver.stream.watchers
+    driver.stream.pump(watch_id, 2, [])
+    driver.store.compact(5)
+    driver.stream.pump(watch_id, 10, [])
+    driver.arrive()
+    driver.pass_time(5.0)
+    driver.settle(2)
+    found = [one.take() for _ in range(len(one.parcels))]
+    assert (told(found)[-1], found[-1].reason) == ([("delete", b"a1")], "gap")
+    del driver.subscribers[one]
+
+
 def test_an_old_server_is_asked_again_when_something_happened_before_the_watch_began():
     driver = Driver(version=OLD, careless=True)
     put(driver, b"a1")

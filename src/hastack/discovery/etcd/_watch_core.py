@@ -435,16 +435,14 @@ class WatchCore:
             self._relist(feed, "gap", now)
         elif answer.revision < feed.revision:
             self._check(feed, now)
-        elif (
-            feed.began_after
-            and answer.revision > feed.revision
-            and not is_fixed(stream.version, _COMPACTED_DELETE)
-        ):
-            # Had the store been compacted right where this watch begins, deletions are left out.
-            self._off_stream(feed)
-            feed.begin_at = "from"
-            feed.phase = "ready"
-            self._create(feed, now)
+        elif answer.revision > feed.revision and not is_fixed(stream.version, _COMPACTED_DELETE):
+            # If the store is compacted right where the server reads on, it leaves deletions out.
+            feed.suspect = True
+            if feed.began_after:
+                self._off_stream(feed)
+                feed.begin_at = "from"
+                feed.phase = "ready"
+                self._create(feed, now)
         feed.cluster = answer.cluster
         feed.term = answer.term
         self._next_listing(feed, now)
@@ -456,12 +454,18 @@ class WatchCore:
         whole = feed.advance(events, now)
         if whole and not answer.fragment and events[-1].kv.mod_revision == answer.revision:
             feed.current_at = now
-            feed.failures = 0
+            self._caught_up(feed)
         self._collect(feed)
         if not whole:
             self._relist(feed, "gap", now)
-        elif feed.joining:
+        elif feed.joining or feed.unverified:
             self._next_listing(feed, now)
+
+    def _caught_up(self, feed: Feed) -> None:
+        feed.failures = 0
+        if feed.suspect:
+            feed.suspect = False
+            feed.unverified = True
 
     def _progressed(self, stream: _Stream, feed: Feed, answer: Answer, now: float) -> None:
         """The server says that everything up to a revision was told."""
@@ -477,9 +481,10 @@ class WatchCore:
         whole = not feed.expecting  # the mark should have come by now
         if whole:
             feed.current_at = asked_at
-            feed.failures = 0
+            self._caught_up(feed)
             if believed:
                 whole = feed.progressed(answer.revision)
+            self._next_listing(feed, now)
         if not whole:
             self._relist(feed, "gap", now)
 

@@ -76,8 +76,9 @@ class Feed:
             19179); or at the ``mark``.
         began_after: Whether the present watch began after the revision.
         expecting: Whether the mark has to come first.
-        unverified: The mark is older than the revision: what was deleted since then has to be the
-            same in the history that goes on, which a listing of the revision shows.
+        unverified: What was deleted is in doubt: because the mark is older than the revision, or
+            the server is. A listing of the revision will show how many keys there are.
+        suspect: The server may have left out deletions while it caught up.
         truncated: The history that was asked for was gone from the beginning.
         quiet_until: Changes up to here are nobody's business: they come before ``start``.
         current_at: When the state was last certain to be current.
@@ -99,8 +100,8 @@ class Feed:
         *("_ahead", "_hole", "_mark", "_mark_revision", "_whole", "asking", "began_after"),
         *("begin_at", "cluster", "created_at", "current_at", "denials", "expecting", "failures"),
         *("joining", "overflowed", "phase", "quiet_until", "reason", "retry_at", "revision"),
-        *("start", "state", "subscribers", "term", "ticket", "truncated", "unverified"),
-        *("watch_id", "where", "woken"),
+        *("start", "state", "subscribers", "suspect", "term", "ticket", "truncated"),
+        *("unverified", "watch_id", "where", "woken"),
     )
 
     def __init__(self, where: Range, start: int | None, now: float) -> None:
@@ -115,6 +116,7 @@ class Feed:
         self.began_after = False
         self.expecting = False
         self.unverified = False
+        self.suspect = False
         self.truncated = False
         self.quiet_until = 0
         self.current_at = now
@@ -145,6 +147,7 @@ class Feed:
         self.unverified = begin_at == "mark" and 0 < self.revision != self._mark_revision
         self.expecting = begin_at == "mark" and self.has_mark
         self.began_after = begin_at == "after"
+        self.suspect = False
         if self.expecting:
             return self._mark_revision
         return self.revision + 1 if self.began_after else max(self.revision, 1)
