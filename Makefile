@@ -65,7 +65,7 @@ venv:
 	@$(BOOTSTRAP) --extras all --groups dev
 
 debian:
-	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,prometheus
+	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,etcd-client,prometheus
 
 clean: ## remove everything the targets made
 	rm -rf .venv* build dist docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache \

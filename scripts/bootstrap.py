@@ -25,6 +25,7 @@ SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 PROVIDES = {
     "nginx": ("nginx", "/usr/sbin/nginx"),
     "etcd-server": ("etcd", "/usr/bin/etcd"),
+    "etcd-client": ("etcdctl", "/usr/bin/etcdctl"),
     "prometheus": ("prometheus", "/usr/bin/prometheus"),
     "gcc": ("gcc", "/usr/bin/gcc"),
     "python3-venv": (),

@@ -70,7 +70,7 @@ def tests(venv: str, *arguments: str, expect: str) -> int:
 
 def main() -> None:
     """Everything, to the end; the exit status says whether all passed."""
-    need_debian(["nginx", "gcc", "etcd-server", "prometheus"])
+    need_debian(["nginx", "gcc", "etcd-server", "etcd-client", "prometheus"])
     pythons = interpreters()
     if not pythons:
         raise SystemExit(f"hastack: no Python of {', '.join(SUPPORTED)} found")

@@ -235,6 +235,21 @@ def test_a_request_has_an_end(http, action):
     exporter.shutdown(1.0)
 
 
+def test_a_slow_answer_has_the_time_of_the_request(http, monkeypatch):
+    """And not that of connecting, which is shorter."""
+    from hastack.observe import _http
+
+    monkeypatch.setattr(_http, "_CONNECT_TIMEOUT", 0.2)
+    exporter = exporter_to("otlp-http", http.url, timeout=20.0)
+    http.script.extend([("slow", 0.8), ("slow", 0.8)])
+    for start in (0, 5):  # on a new connection, and on a kept one
+        spans(tracer_of(exporter), 5, start=start)
+        assert exporter.force_flush(30.0)
+    assert names(http) == numbered(10)
+    assert exporter.account().retried == 0
+    exporter.shutdown(1.0)
+
+
 def test_an_answer_that_was_lost_doubles_at_most(http):
     exporter = exporter_to("otlp-http", http.url)
     http.script.append("lost answer")

@@ -114,7 +114,7 @@ def _count(signal, message):
 class HttpServer(Received):
     """OTLP/HTTP.
 
-    Actions: ``"ok"``; a status code; ``(status, {header: value})``; ``("partial", n)``;
+    Actions: ``"ok"``; ``("slow", seconds)``; a status code; ``(status, {header: value})``; ``("partial", n)``;
     ``("limit", n)`` answers 413 to more than n units; ``"cut request"`` closes before the answer;
     ``"cut answer"`` in the middle of it; ``"lost answer"`` takes the request and closes;
     ``"loris"`` sends a byte at a time for ever; ``"huge"`` promises 4 GiB; ``"bad gzip"``;
@@ -174,6 +174,9 @@ class HttpServer(Received):
         if action == "ok" and self.limit is not None and _count(signal, message) > self.limit:
             action = 413
         response = b""
+        if isinstance(action, tuple) and action[0] == "slow":
+            self.stopping.wait(action[1])
+            action = "ok"
         if isinstance(action, tuple) and action[0] == "partial":
             partial = {rejected: action[1], "error_message": "not these"}
             response = response_type(partial_success=partial).SerializeToString()

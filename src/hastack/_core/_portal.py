@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from ._cancel import Background, Context, _current
+from ._clock import SYSTEM_CLOCK
 from ._errors import Cancelled
 from ._latch import Latch
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GRACE = 5.0  # seconds that a cancelled coroutine has for its clean-up before nobody waits for it
+_NAP = 0.5  # seconds that the main thread sleeps at once
 _AT_EXIT = 1.0  # seconds that all tasks together have when the interpreter exits
 
 # Loops of the parent, in a forked child. A loop that is collected closes its selector, and an epoll
@@ -280,7 +282,7 @@ class Portal:
             handle._when_done(wake)
             stop = ctx._watch(wake)
             while not handle.done and not ctx.done:
-                ctx._clock.wait(latch, ctx.remaining())
+                ctx._clock.wait(latch, _patience(ctx))
         finally:
             stop()
             if not handle.done:
@@ -351,6 +353,18 @@ class Portal:
         self._loop = None
         self._thread = None
         self._exiting = False
+
+
+def _patience(ctx: Context) -> float | None:
+    """How long to sleep at once.
+
+    A signal that arrives just before the main thread falls asleep does not wake it, so it looks up
+    now and then.
+    """
+    remaining = ctx.remaining()
+    if ctx._clock is not SYSTEM_CLOCK or threading.current_thread() is not threading.main_thread():
+        return remaining
+    return _NAP if remaining is None else min(remaining, _NAP)
 
 
 def _nothing() -> bool:

@@ -331,7 +331,9 @@ class Exporter(Spilling):
             for lane in self._flow.lanes:
                 if lane.bodies:
                     self._wake_sender(lane.index)
-        if verdict.kind is Kind.RETRY:
+        if verdict.kind is Kind.RETRY and self._flow.closed:
+            pass  # nobody tries again
+        elif verdict.kind is Kind.RETRY:
             self._say("retry", "%s: %s; trying again", self.name, verdict.note)
         elif verdict.kind is not Kind.DELIVERED or verdict.rejected:
             self._say("refused", "%s: not taken: %s", self.name, verdict.note)

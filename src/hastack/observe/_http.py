@@ -144,7 +144,7 @@ class HttpTransport:
             connection = None
         if connection is None:
             connection = self._connect(call, timeout)
-        connection.sock.settimeout(timeout)
+        connection.timeout = timeout  # request() gives the socket this one, not that of connect()
         self._request(connection, body)
         return self._read(call, connection.getresponse())
 
