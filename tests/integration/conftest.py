@@ -23,7 +23,7 @@ def shared_etcd(request, tmp_path_factory):
         pytest.skip(f"no etcd {request.param} on this machine")
     member = Etcd(tmp_path_factory.mktemp("shared"), binary=found[request.param])
     yield member.start()
-    member.kill()
+    member.discard()
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def make_etcd(tmp_path, request):
 
     yield make
     for member in started:
-        member.kill()
+        member.discard()
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def make_etcd_cluster(tmp_path):
 
     yield make
     for member in started:
-        member.kill()
+        member.discard()
 
 
 @pytest.fixture
