@@ -154,6 +154,7 @@ class TestCall:
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             PORTAL.call(sleeper.sleep)
+        assert sleeper.ended.wait(BOUND)
         assert sleeper.cancelled
 
 
