@@ -28,7 +28,7 @@ class ServerForgot(Exception):
     """After a crash, the server's revisions are not those that it had answered with.
 
     etcd 3.5.0 to 3.5.5 do that when they are killed after a defragmentation or under load (etcd
-    13766, 14256): they apply again what they had applied. Nothing can be said of such a history.
+    13766, 14685): they apply again what they had applied. Nothing can be said of such a history.
     """
 
 
