@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def child(work, *, keep=False):
     pid = os.fork()
     if pid == 0:
         status = 1
+        signal.alarm(60)  # should the test fail before it kills its child
         try:
             work()
             os.write(ready_w, b"r")
@@ -279,6 +281,25 @@ def test_a_full_disk_keeps_the_numbers_in_the_process_and_says_so(tmp_path):
         assert sum(totals(metrics).values()) == 2000
 
     child(work)
+
+
+def test_a_child_whose_directory_is_gone_counts_for_itself_and_the_others_go_on(tmp_path):
+    gone, here = Metrics(directory=tmp_path / "gone"), Metrics(directory=tmp_path / "here")
+    lost, kept = gone.meter("m").counter("c").bind(), here.meter("m").counter("c").bind()
+    shutil.rmtree(tmp_path / "gone")
+    seen = []
+    stop = events.subscribe(seen.append, CellNotShared)
+
+    def work():
+        assert str(tmp_path / "gone") in {event.name for event in seen}
+        lost.add(1)
+        kept.add(2)
+        assert totals(here) == {("c", ()): 2}
+
+    child(work)
+    stop()
+    assert totals(here) == {("c", ()): 2}
+    assert files(tmp_path / "here") == ["ended.metrics", "live"]
 
 
 def test_a_directory_that_cannot_be_used(tmp_path):

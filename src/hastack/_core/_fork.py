@@ -23,8 +23,14 @@ def renew_in_child(member: ForkAware) -> None:
 
 
 def _renew() -> None:
+    failed: Exception | None = None
     for member in list(_members):
-        member._after_fork()
+        try:
+            member._after_fork()
+        except Exception as error:  # the others need theirs all the same
+            failed = failed or error
+    if failed is not None:
+        raise failed  # out of a fork hook, which prints it
 
 
 os.register_at_fork(after_in_child=_renew)

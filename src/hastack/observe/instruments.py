@@ -100,7 +100,7 @@ class CellNotShared(events.Event):
     """A set of attributes found no room in the worker file: only this process knows its numbers.
 
     Attributes:
-        name: The instrument.
+        name: The instrument, or the directory in which a forked child could make no file.
         reason: What the file said.
     """
 
@@ -481,6 +481,16 @@ class Metrics:
         if self._file is not None:
             self._file.close()
 
+    @staticmethod
+    def _file_of_child(directory: Path) -> WorkerFile | None:
+        """A file of its own; without room for one it counts in its memory, and says so."""
+        try:
+            return WorkerFile(directory)
+        except OSError as error:
+            if _NOT_SHARED.subscribers:
+                _NOT_SHARED.publish(CellNotShared(name=str(directory), reason=str(error)))
+            return None
+
     def _slots(self, identity: Identity) -> Slots | None:
         if self._file is None:
             return None
@@ -519,7 +529,7 @@ class Metrics:
         if self._file is not None and self._workers is not None:
             # Its lock is shared with the parent: kept, the parent would never count as ended.
             self._file.close()
-            self._file = WorkerFile(self._workers.path)
+            self._file = self._file_of_child(self._workers.path)
         for meter in self._meters.values():
             for instrument in meter._made():
                 instrument._renew()
