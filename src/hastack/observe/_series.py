@@ -118,7 +118,7 @@ def merge(alive: Iterable[Series], dead: Iterable[Series], identities: Identitie
     """
     found: dict[Identity, Series] = {}
     for series in dead:
-        if _outlives(series.identity.descriptor):
+        if remains(series):
             _into(found, series, series.identity)
     for series in alive:
         identity = series.identity
@@ -130,13 +130,10 @@ def merge(alive: Iterable[Series], dead: Iterable[Series], identities: Identitie
     return list(found.values())
 
 
-def _outlives(descriptor: Descriptor) -> bool:
-    return descriptor.kind != "gauge" or descriptor.across in {"max", "min", "last"}
-
-
 def remains(series: Series) -> bool:
     """Whether a series outlives its worker."""
-    return _outlives(series.descriptor)
+    descriptor = series.identity.descriptor
+    return descriptor.kind != "gauge" or descriptor.across in {"max", "min", "last"}
 
 
 def _into(found: dict[Identity, Series], series: Series, identity: Identity) -> None:

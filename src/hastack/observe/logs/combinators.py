@@ -481,8 +481,6 @@ def _foreign(parser: Any) -> Callable[[str, int], tuple[int, Any] | None]:
 
 
 def _then(first: Parser, second: Any, which: int) -> Parser:
-    if which == 0 and not first.node.names and second is parsy.eof:
-        return Parser(Map(Seq([first.node, _node(second)]), _first_of, "the end"))
     nodes = [first.node, _node(second)]
     if nodes[which].names or nodes[1 - which].names:
         # Fields of the part that is passed over are passed over too.
@@ -496,10 +494,6 @@ def _nameless(node: Node) -> Node:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _first_of(values: Any) -> Any:
-    return values[0]
 
 
 def _pick(which: int) -> Callable[[Any], Any]:
