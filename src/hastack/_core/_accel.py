@@ -161,6 +161,7 @@ PURE_MODULES = (
     "hastack.observe.logs._fuse",
     "hastack.observe.logs._leaf_bounds",
     "hastack.observe.logs._nodes",
+    "hastack.observe.logs._protocols",
     "hastack.observe.logs._times",
     "hastack.observe.logs._values",
     "hastack.ratelimit._adaptive",
