@@ -157,6 +157,7 @@ PURE_MODULES = (
     "hastack.observe._split",
     "hastack.observe._transport",
     "hastack.observe._wire",
+    "hastack.observe.logs._atomic",
     "hastack.observe.logs._bounds",
     "hastack.observe.logs._convert",
     "hastack.observe.logs._drift",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from ._atomic import compile_regex
 from ._nodes import Alt, Field, Leaf, Lit, Many, Map, Miss, Opt, Scan, SepBy, Seq, read
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Fused:
         self.spread = spread and not node.names
         writer = _Writer()
         self.pattern, value = writer.part(node)
-        self._regex = re.compile(self.pattern, re.DOTALL)
+        self._regex = compile_regex(self.pattern)
         self.source = _function(value, self._regex.groups)
         scope = writer.constants
         exec(self.source, scope)  # noqa: S102  # written here, from nodes; texts go in as constants

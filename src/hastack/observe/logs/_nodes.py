@@ -8,10 +8,12 @@ one who can say what was expected where.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ._atomic import compile_regex
+
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = (
@@ -145,7 +147,7 @@ class Leaf(Node):
         self.convert = convert
         self.expected = expected
         self.kind = kind
-        self._regex = re.compile(pattern, re.DOTALL)
+        self._regex = compile_regex(pattern)
 
     def match(self, text: str, at: int, miss: Miss) -> Found:
         """See `Node`."""
