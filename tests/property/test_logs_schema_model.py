@@ -18,7 +18,7 @@ from hastack.observe.logs._vote import support, vote, wilson
 words = st.sampled_from(TYPES)
 tallies = st.dictionaries(
     st.sampled_from(["int", "float", "str", "ip", "object", "json", "null", "blank"]),
-    st.integers(0, 1000),
+    st.integers(0, 10) | st.integers(0, 1000),
 )
 json_values = st.recursive(
     st.none()
