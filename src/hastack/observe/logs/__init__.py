@@ -14,24 +14,56 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import combinators, formats
     from .parser import Batch, Counts, Explanation, Format, Parser, Reject, parse
+    from .schema import (
+        Applied,
+        FieldChange,
+        Schema,
+        SchemaCache,
+        SchemaDiff,
+        SchemaField,
+        Schemas,
+        fingerprint,
+        infer,
+    )
+    from .tracking import SchemaChanged, SchemaTracker
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "parser": ("Batch", "Counts", "Explanation", "Format", "Parser", "Reject", "parse"),
+    "schema": (
+        "Applied",
+        "FieldChange",
+        "Schema",
+        "SchemaCache",
+        "SchemaDiff",
+        "SchemaField",
+        "Schemas",
+        "fingerprint",
+        "infer",
+    ),
+    "tracking": ("SchemaChanged", "SchemaTracker"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("combinators", "formats")
+_MODULES: tuple[str, ...] = ("combinators", "formats", "schema", "tracking")
 
 __all__ = (
+    "Applied",
     "Batch",
     "Counts",
     "Explanation",
+    "FieldChange",
     "Format",
     "Parser",
     "Reject",
-    "combinators",
-    "formats",
+    "Schema",
+    "SchemaCache",
+    "SchemaChanged",
+    "SchemaDiff",
+    "SchemaField",
+    "SchemaTracker",
+    "Schemas",
+    "fingerprint",
+    "infer",
     "parse",
 )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from hastack._config._quantities import UnfitError, parse_bytes
 from hastack._core._errors import InvalidArgument
+
+from ._atomic import compile_regex
 
 if TYPE_CHECKING:
     from ._batch import Counts
@@ -15,7 +16,7 @@ __all__ = ("clean", "decode", "length")
 
 # ECMA-48: control sequences, operating system commands up to their end, other escapes. What is
 # not ended is bounded, so that a stray ESC does not swallow a line.
-_ANSI = re.compile(
+_ANSI = compile_regex(
     r"\x1b(?:\[[0-?]{0,64}+[ -/]{0,8}+[@-~]|\][^\x07\x1b]{0,4096}+(?:\x07|\x1b\\)|[ -/]{0,8}+[0-~])?"
 )
 
@@ -40,8 +41,7 @@ _POLICIES = {"replace", "backslashreplace", "surrogateescape"}
 
 def clean(line: str, counts: Counts) -> str:
     """What is left of a line without its end, escape sequences and NUL bytes."""
-    if line.endswith("\n"):
-        line = line[:-1]
+    line = line.removesuffix("\n")
     if line.endswith("\r"):
         line = line[:-1]
         counts.crlf += 1

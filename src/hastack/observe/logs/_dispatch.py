@@ -68,7 +68,9 @@ class Dispatch:
 
     def _remember(self, first: str, right: Format) -> None:
         candidates = self.candidates(first)
-        rivals = [each for each in candidates if each is not right and _before(each, right, candidates)]
+        rivals = [
+            each for each in candidates if each is not right and _before(each, right, candidates)
+        ]
         after = [each for each in candidates if each is not right and each not in rivals]
         self._orders[first] = (*rivals, right, *after)
         if first == "\x80":
@@ -159,9 +161,7 @@ class Reader:
             return None
         return texts
 
-    def _read_clean(
-        self, texts: list[str], chunk: list[Any], number: int, batch: Batch
-    ) -> None:
+    def _read_clean(self, texts: list[str], chunk: list[Any], number: int, batch: Batch) -> None:
         """The inner loop."""
         hints, find = self.dispatch.hints, self.dispatch.find
         add_record, add_format = batch.records.append, batch.formats.append

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._atomic import compile_regex
 from ._leaf_bounds import never_gives_back
 from ._nodes import Alt, Derive, Field, Leaf, Lit, Many, Map, Miss, Opt, Scan, SepBy, Seq, read
 
@@ -146,7 +147,7 @@ class Fused:
         self.spread = spread and not node.names
         writer = _Writer()
         self.pattern, self._value = writer.part(node)
-        self._regex = re.compile(self.pattern, re.DOTALL)
+        self._regex = compile_regex(self.pattern)
         self.source = _function(self._value, self._regex.groups)
         self._scope = writer.constants
         exec(self.source, self._scope)  # noqa: S102  # written here; texts go in as constants
@@ -156,7 +157,7 @@ class Fused:
     def whole(self) -> Callable[[str], Any]:
         """A function from a text that must match to its end to the value, or ``None``."""
         # `fullmatch` looks for other ways to the end, here there are none.
-        self._scope["find"] = re.compile(rf"(?:{self.pattern})\Z", re.DOTALL).match
+        self._scope["find"] = compile_regex(rf"(?:{self.pattern})\Z").match
         exec(_whole(self._value, self._regex.groups), self._scope)  # noqa: S102  # see __init__
         read: Callable[[str], Any] = self._scope["whole"]
         return read
@@ -212,9 +213,7 @@ class _Writer:
         self._groups += 1
         return self._groups
 
-    def _marked(
-        self, write: Callable[[Node], tuple[str, T]], branch: Node
-    ) -> tuple[str, T, int]:
+    def _marked(self, write: Callable[[Node], tuple[str, T]], branch: Node) -> tuple[str, T, int]:
         """A branch of a choice, with a group that takes part exactly if it is chosen."""
         outer, self._sure = self._sure, 0
         pattern, value = write(branch)

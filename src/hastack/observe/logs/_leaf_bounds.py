@@ -77,9 +77,7 @@ def _one_way(items: list[tuple[Any, Any]]) -> bool:
             least, most, body = argument
             if least != most or not _one_way(list(body)):
                 return False
-        elif code is op.BRANCH:
-            return False
-        elif code is op.SUBPATTERN and not _one_way(list(argument[-1])):
+        elif code is op.BRANCH or (code is op.SUBPATTERN and not _one_way(list(argument[-1]))):
             return False
     return True
 

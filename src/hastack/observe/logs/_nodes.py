@@ -8,10 +8,12 @@ one who can say what was expected where.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ._atomic import compile_regex
+
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = (
@@ -152,7 +154,7 @@ class Leaf(Node):
         self.kind = kind
         self.nil = nil
         self.rare = rare
-        self._regex = re.compile(pattern, re.DOTALL)
+        self._regex = compile_regex(pattern)
 
     def match(self, text: str, at: int, miss: Miss) -> Found:
         """See `Node`."""

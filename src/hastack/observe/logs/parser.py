@@ -10,6 +10,7 @@ import attrs
 from hastack._core._errors import InvalidArgument
 
 from . import formats as _formats
+from .formats import _registry
 from ._batch import Batch, Counts, Reject
 from ._clean import length
 from ._dispatch import Dispatch, Reader
@@ -212,7 +213,7 @@ def parse(line: str | bytes) -> dict[str, Any] | None:
         'server.go'
     """
     global _default, _default_of
-    known = _formats._registry.version
+    known = _registry.version
     if _default is None or known != _default_of:
         _default, _default_of = Parser(), known
     return _default.parse(line)

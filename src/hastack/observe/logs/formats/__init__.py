@@ -13,9 +13,7 @@ Example:
 
 from __future__ import annotations
 
-from . import _registry
 from ._format import Format, Record
 from ._registry import get, known, names, register, unregister
 
 __all__ = ("Format", "Record", "get", "known", "names", "register", "unregister")
-

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hastack._core._extras import require
 from hastack.observe.logs import _times
+from hastack.observe.logs._atomic import compile_regex
 
 from ._format import Format
 
@@ -21,7 +22,7 @@ __all__ = ("audit", "decode", "docker", "lines")
 _msgspec: Any = require("msgspec", extra="logs")
 _decode = _msgspec.json.Decoder().decode
 _Malformed: type[Exception] = _msgspec.DecodeError
-_BYTE = re.compile(r" \(byte ([0-9]+)\)")
+_BYTE = compile_regex(r" \(byte ([0-9]+)\)")
 
 
 def decode(line: str | bytes) -> Record | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,11 @@ import attrs
 
 from hastack.observe.logs import _times
 from hastack.observe.logs import combinators as c
+from hastack.observe.logs._atomic import compile_regex
 from hastack.observe.logs._nodes import Derive, Leaf
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
     from datetime import tzinfo
 
@@ -39,9 +40,7 @@ __all__ = (
     "word",
 )
 
-LEVELS = (
-    "TRACE|DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|FATAL|SEVERE|CONFIG|FINEST|FINER|FINE"
-)
+LEVELS = "TRACE|DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|FATAL|SEVERE|CONFIG|FINEST|FINER|FINE"
 END = r"\Z"
 
 
@@ -81,7 +80,7 @@ def derived(pattern: str, expected: str, **made: tuple[Callable[[str], Any], str
     return c.Parser(Derive(Leaf(pattern, None, expected=expected), made))
 
 
-_ESCAPES = re.compile(r"((?:\\x[0-9A-Fa-f]{2})++)|\\(.)", re.DOTALL)
+_ESCAPES = compile_regex(r"((?:\\x[0-9A-Fa-f]{2})++)|\\(.)")
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t", "v": "\v", "b": "\b", "f": "\f"}
 
 
@@ -176,9 +175,7 @@ def plain_time(where: Where, *, expected: str = "2026-10-10 13:55:36,123") -> c.
 def slash_time(where: Where) -> c.Parser:
     """``2026/10/10 13:55:36``, as nginx and Go write it."""
     read = _times.iso(where.zone)
-    pattern = (
-        r"[0-9]{4}/[01][0-9]/[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-6][0-9](?:\.[0-9]{1,9}+)?+"
-    )
+    pattern = r"[0-9]{4}/[01][0-9]/[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-6][0-9](?:\.[0-9]{1,9}+)?+"
 
     def slashed(text: str) -> datetime:
         return read(text.replace("/", "-"))

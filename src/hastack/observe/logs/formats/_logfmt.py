@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from hastack.observe.logs import _times
+from hastack.observe.logs._atomic import compile_regex
 
 from ._format import Format
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
 
     from ._format import Record
@@ -19,15 +20,13 @@ __all__ = ("logfmt", "slog")
 
 _KEY = r'[A-Za-z_@][^ \t="]*+'
 # A bare value may contain quotation marks after its first character.
-_VALUE = (
-    r'(?:(?!")[^ \t]*+|"(?:[^"]*+(?<!\\)"|[^"\\]*+(?:\\.[^"\\]*+)*+")(?=[ \t]|\Z))'
-)
-_PAIR = re.compile(rf"({_KEY})=({_VALUE})", re.DOTALL)
-_LINE = re.compile(rf"{_KEY}={_VALUE}(?:[ \t]++{_KEY}={_VALUE})*+[ \t]*+", re.DOTALL)
-_ESCAPED = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
+_VALUE = r'(?:(?!")[^ \t]*+|"(?:[^"]*+(?<!\\)"|[^"\\]*+(?:\\.[^"\\]*+)*+")(?=[ \t]|\Z))'
+_PAIR = compile_regex(rf"({_KEY})=({_VALUE})")
+_LINE = compile_regex(rf"{_KEY}={_VALUE}(?:[ \t]++{_KEY}={_VALUE})*+[ \t]*+")
+_ESCAPED = compile_regex(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)")
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t"}
-_NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?\Z")
-_TIME = re.compile(rf"{_times.ISO}\Z")
+_NUMBER = compile_regex(r"[+-]?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?\Z")
+_TIME = compile_regex(rf"{_times.ISO}\Z")
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "nil": None, "": None}
 
 
@@ -60,8 +59,7 @@ def _reader(where: Where) -> Callable[[str], Record | None]:
         if found is None or found.end() != len(line):
             return None
         return {
-            key: known(text) if len(text) < 32 else value(text)
-            for key, text in _PAIR.findall(line)
+            key: known(text) if len(text) < 32 else value(text) for key, text in _PAIR.findall(line)
         }
 
     return read
@@ -70,7 +68,7 @@ def _reader(where: Where) -> Callable[[str], Record | None]:
 def _explain(line: str) -> tuple[int, str]:
     found = _LINE.match(line)
     at = found.end() if found is not None else 0
-    key = re.compile(_KEY).match(line, at)
+    key = compile_regex(_KEY).match(line, at)
     if key is None:
         return at, "key=value"
     at = key.end()
@@ -85,7 +83,7 @@ def logfmt(where: Where) -> Format:
 def slog(where: Where) -> Format:
     """Go's ``slog.TextHandler``: time, level, msg, then attributes."""
     read_pairs = _reader(where)
-    shape = re.compile(rf'time={_times.ISO} level=[A-Z]{{1,8}}+(?:[+-][0-9]{{1,4}})? ')
+    shape = compile_regex(rf"time={_times.ISO} level=[A-Z]{{1,8}}+(?:[+-][0-9]{{1,4}})? ")
 
     def read(line: str) -> Record | None:
         return read_pairs(line) if shape.match(line) is not None else None

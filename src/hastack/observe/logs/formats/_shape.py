@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from hastack.observe.logs import _leaf_bounds
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 __all__ = ("field_kinds", "first_characters", "supertype")
 
 _BEYOND = {"\u00e9", "\u4e2d", "\U0001f600"}  # the samples of what is not ASCII
-
 
 
 def field_kinds(node: Node) -> dict[str, str]:
@@ -74,7 +72,7 @@ def first_characters(pattern: str) -> frozenset[str] | None:
 
     ``""`` stands for all beyond ASCII; ``None`` when it may be empty.
     """
-    tree = _leaf_bounds.parser.parse(pattern, re.DOTALL)  # type: ignore[attr-defined]  # private
+    tree = _leaf_bounds.parser.parse(pattern)  # type: ignore[attr-defined]  # private
     found = _leaf_bounds._first(list(tree))
     if found is None:
         return None

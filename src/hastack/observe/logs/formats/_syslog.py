@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from hastack.observe.logs import _times
 from hastack.observe.logs import combinators as c
+from hastack.observe.logs._atomic import compile_regex
 
 from ._format import Format
 from ._leaves import Where, derived, leaf, plain_time, word
@@ -34,8 +33,8 @@ priority = derived(
 
 _VALUE = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _ELEMENT = rf'\[[^ =\]"]++(?: [^ =\]"]++={_VALUE})*+ ?\]'
-_PART = re.compile(rf'\[([^ =\]"]++)| ([^ =\]"]++)=({_VALUE})', re.DOTALL)
-_ESCAPED = re.compile(r'\\(["\\\]])')
+_PART = compile_regex(rf'\[([^ =\]"]++)| ([^ =\]"]++)=({_VALUE})')
+_ESCAPED = compile_regex(r'\\(["\\\]])')
 
 
 # The same for what is usual: one element, with parameters, without escapes.
@@ -78,7 +77,11 @@ def _all_elements(text: str) -> dict[str, dict[str, str]]:
 
 _small = _times.remembering(int)
 _data = leaf(
-    rf"-|(?:{_SIMPLE}|(?:{_ELEMENT})++)", structured_data, expected="structured data", kind="json", nil="-"
+    rf"-|(?:{_SIMPLE}|(?:{_ELEMENT})++)",
+    structured_data,
+    expected="structured data",
+    kind="json",
+    nil="-",
 )
 _process = c.alt(
     c.field("pid", leaf(r"[0-9]{1,18}+(?= )", int, expected="a process", kind="int")),
