@@ -6,7 +6,7 @@ Example:
     ...   (memory (export "memory") 1)
     ...   (func (export "on_http_request") (param i32 i32 i32) (result i32)
     ...     (i32.ne (local.get 2) (i32.const 6))))''')  # no path of 6 bytes
-    >>> policy = wasm.load(code, trust=wasm.UNSIGNED, limits=wasm.Limits(deadline=0.5))
+    >>> policy = wasm.load(code, trust=wasm.Unsigned(), limits=wasm.Limits(deadline=0.5))
     >>> policy.allow(b"GET", b"/admin"), policy.allow(b"GET", b"/")
     (False, True)
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ._reader import Facts as Facts
     from ._reader import Import as Import
     from ._reader import inspect as inspect
-    from ._trust import UNSIGNED as UNSIGNED
     from ._trust import Unsigned as Unsigned
 
 _HOMES = {
@@ -47,12 +46,11 @@ _HOMES = {
     "_memory": ("Memory",),
     "_plugin": ("Plugin", "load", "wat"),
     "_reader": ("Export", "Facts", "Import", "inspect"),
-    "_trust": ("UNSIGNED", "Unsigned"),
+    "_trust": ("Unsigned",),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = (
-    "UNSIGNED",
     "Export",
     "Facts",
     "HostFunction",

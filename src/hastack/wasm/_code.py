@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from ctypes import byref, c_int64, c_uint64, c_void_p
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hastack._core._errors import InvalidArgument, UnresolvedImports
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from ._limits import Limits
     from ._reader import Facts
 
-__all__ = ("Code",)
+__all__ = ("Code", "grants_of")
+
+DRIVERS: Final = 64
+"""Instances in one store: the guest, and drivers of our own. A guest cannot make any."""
 
 
 class Code:
@@ -74,7 +77,7 @@ class Code:
         share = limits.memory // max(len(facts.memories), 1)
         elements = limits.table_elements // max(len(facts.tables), 1)
         self.limits_raw = tuple(
-            map(c_int64, (share, elements, 2, limits.tables + 1, limits.memories + 1))
+            map(c_int64, (share, elements, DRIVERS, limits.tables + 1, limits.memories + 1))
         )
         self.store_new = lib.wasmtime_store_new
         self.store_context = lib.wasmtime_store_context

@@ -6,6 +6,7 @@ What compiles hostile code may be made to work for minutes, or to take all memor
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import select
@@ -155,6 +156,7 @@ def _read(pipe: IO[bytes], length: int, ends: float) -> bytes:
 
 
 compiler = Compiler()
+atexit.register(compiler.close)
 
 
 def compiled(artefact: bytes, limits: Limits) -> int:

@@ -79,10 +79,7 @@ def _confine(header: dict[str, int]) -> None:
     }
     for limit, value in limits.items():
         hard = resource.getrlimit(limit)[1]
-        if hard != resource.RLIM_INFINITY:
-            soft = min(value, hard)
-        else:
-            soft = value
+        soft = min(value, hard) if hard != resource.RLIM_INFINITY else value
         resource.setrlimit(limit, (soft, hard))
 
 

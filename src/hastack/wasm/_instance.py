@@ -84,7 +84,7 @@ class Instance:
         if not fiber:
             self.prepare(monotonic())
             error = code.instantiate(code.pre, self.context, self.handle, self._trap_at)
-            if error or self._trap:
+            if error or self._trap.value:
                 raise self.failure(error)
             if code.reactor:
                 self.bind("_initialize")(())
@@ -271,7 +271,11 @@ class Shape:
         self.wide_result = bool(signature.results) and signature.results[0] in WIDE
         # 0 a number, 1 a pointer to bytes that end with a zero, 2 a pointer and a length
         self.plan = tuple(
-            2 if kind in WIDE else 1 if kind in ENDED else 0 for kind in signature.parameters
+            (
+                2 if kind in WIDE else 1 if kind in ENDED else 0,
+                str if kind in {"str", "cstr"} else bytes,
+            )
+            for kind in signature.parameters
         )
 
 
@@ -345,16 +349,22 @@ class Bound:
             values: list[Any] = []
             parts = []
             used = 0
-            for code, value in zip(plan, arguments, strict=True):
+            for (code, wanted), value in zip(plan, arguments, strict=True):
                 if not code:
                     values.append(value)
                     continue
-                if value.__class__ is not bytes or (code == 1 and b"\0" in value):
+                data = value
+                if wanted is str and value.__class__ is str:
+                    data = value.encode()
+                elif value.__class__ is not wanted:
                     used = instance.scratch_size + 1  # the slow way converts, or says what is wrong
                     break
-                parts.append(value)
+                if code == 1 and b"\0" in data:
+                    used = instance.scratch_size + 1
+                    break
+                parts.append(data)
                 values.append(base + used)
-                size = len(value)
+                size = len(data)
                 if code == 2:
                     values.append(size)
                 used += size + 1

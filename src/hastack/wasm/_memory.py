@@ -56,7 +56,7 @@ class Memory:
         pointer &= 0xFFFFFFFF
         length &= 0xFFFFFFFF
         if pointer + length > self.size:
-            self._require(pointer, length)
+            self._within(pointer, length)
         return bytes(self.view[pointer : pointer + length])
 
     def write(self, pointer: int, data: bytes) -> None:
@@ -68,7 +68,7 @@ class Memory:
         pointer &= 0xFFFFFFFF
         end = pointer + len(data)
         if end > self.size:
-            self._require(pointer, len(data))
+            self._within(pointer, len(data))
         self.view[pointer:end] = data
 
     def text(self, pointer: int, limit: int = PAGE) -> bytes:
@@ -97,7 +97,7 @@ class Memory:
         self.look()
         return before.value * PAGE
 
-    def _require(self, pointer: int, length: int) -> None:
+    def _within(self, pointer: int, length: int) -> None:
         self.look()
         if pointer + length > self.size:
             raise OutOfBounds(pointer, length, self.size)

@@ -51,7 +51,7 @@ class Plugin:
         >>> from hastack import wasm
         >>> code = wasm.wat('''(module (func (export "add") (param i32 i32) (result i32)
         ...   (i32.add (local.get 0) (local.get 1))))''')
-        >>> plugin = wasm.load(code, trust=wasm.UNSIGNED)
+        >>> plugin = wasm.load(code, trust=wasm.Unsigned())
         >>> plugin.call("add", 2, 3)
         5
     """
@@ -266,7 +266,7 @@ def load(
 
     Args:
         source: Path of the module, or its bytes.
-        trust: Who must have signed it. `UNSIGNED` loads what nobody signed; there is no default.
+        trust: Who must have signed it. `Unsigned` loads what nobody signed; there is no default.
         limits: What each instance may use; `Limits` with its defaults when left out.
         imports: Functions granted to it, by module and name; see `host`.
         functions: Signatures for exports that take or return bytes or strings, ``{"greet": "(str)
@@ -345,4 +345,4 @@ def _read(
 
 def _verify(trust: Unsigned | None) -> None:
     if not isinstance(trust, Unsigned):
-        raise InvalidArgument("trust", trust, "UNSIGNED, to run what nobody signed")
+        raise InvalidArgument("trust", trust, "Unsigned(), to run what nobody signed")

@@ -121,7 +121,7 @@ def number(name: str, position: int, kind: str, value: Any) -> int | float:
     if kind in {"f32", "f64"}:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
-                struct.pack(PLAIN[kind], value)
+                struct.pack(f"<{PLAIN[kind]}", value)
                 return float(value)
             except (OverflowError, struct.error):
                 pass

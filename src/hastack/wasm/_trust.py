@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import final
 
-__all__ = ("UNSIGNED", "Unsigned")
+__all__ = ("Unsigned",)
 
 
 @final
 class Unsigned:
-    """The wish to run code that nobody signed; `UNSIGNED` is the one there is."""
+    """In place of a trust policy: load what nobody signed.
+
+    For tests, and for code that is trusted for other reasons.
+    """
 
     def __repr__(self) -> str:
-        return "UNSIGNED"
-
-
-UNSIGNED: Final = Unsigned()
-"""Load what nobody signed: for tests, and for code that is trusted for other reasons."""
+        return "Unsigned()"
