@@ -53,6 +53,18 @@ class Side:
         start = filled[0]
         return Side(self.offset + start, self.counts[start : filled[-1] + 1])
 
+    def joined(self, other: Side) -> Side:
+        """The buckets of both, which are of one scale."""
+        if not self.counts or not other.counts:
+            return self if self.counts else other
+        first = min(self.offset, other.offset)
+        last = max(self.offset + len(self.counts), other.offset + len(other.counts))
+        counts = [0] * (last - first)
+        for side in (self, other):
+            for index, count in enumerate(side.counts, side.offset - first):
+                counts[index] += count
+        return Side(first, tuple(counts))
+
 
 @attrs.frozen
 class NativeBuckets:

@@ -23,12 +23,14 @@ RW1: Final = WireFormat(
     "application/x-protobuf",
     ("snappy",),
     (("X-Prometheus-Remote-Write-Version", "0.1.0"),),
+    cumulative=True,
 )
 RW2: Final = WireFormat(
     "remote-write-2",
     "application/x-protobuf;proto=io.prometheus.write.v2.Request",
     ("snappy",),
     (("X-Prometheus-Remote-Write-Version", "2.0.0"),),
+    cumulative=True,
 )
 
 KINDS: Final = {"counter": 1, "gauge": 2, "histogram": 3, "info": 6}
