@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 HIGHEST_SCHEMA: Final = 8
 LOWEST_SCHEMA: Final = -4
+CUSTOM_BUCKETS: Final = -53
+"""The schema that says that a native histogram brings its own bounds."""
+
 ZERO_THRESHOLD: Final = 1e-128
 """Width of the zero bucket unless something else is known (compatibility specification)."""
 

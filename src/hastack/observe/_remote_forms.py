@@ -217,6 +217,9 @@ def histogram(native: Native, time: int, start: int) -> bytes:
             _buckets(b"\x42", b"\x4a", native.negative),
             _buckets(b"\x5a", b"\x62", native.positive),
             uint(b"\x78", time),
+            delimited(b"\x82\x01", b"".join(map(pack_double, native.bounds)))
+            if native.bounds
+            else b"",
             uint(b"\x88\x01", start),
         )
     )
