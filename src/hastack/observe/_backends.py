@@ -118,17 +118,12 @@ def wires_of(backend: BackendConfig, signal: Signal) -> list[Wire]:
         return [_http(backend, url, LokiPush(), RetryRules.LOKI, (LOKI, one))]
     url = _with_path(backend.endpoint, "/api/v1/write")
     native = backend.histograms != "classic"
-    encoders = (
-        RemoteWrite(
-            version=2, native_histograms=native, custom_buckets=backend.histograms == "custom"
-        ),
-        RemoteWrite(version=1, native_histograms=native),
-    )
-    rules = (RetryRules.REMOTE_WRITE_2, RetryRules.REMOTE_WRITE_1)
-    paths = (REMOTE_WRITE_2, REMOTE_WRITE_1)
+    custom = backend.histograms == "custom"
+    second = RemoteWrite(version=2, native_histograms=native, custom_buckets=custom)
+    first = RemoteWrite(version=1, native_histograms=native)
     return [
-        _http(backend, url, *each, (path, one))
-        for *each, path in zip(encoders, rules, paths, strict=True)
+        _http(backend, url, second, RetryRules.REMOTE_WRITE_2, (REMOTE_WRITE_2, one)),
+        _http(backend, url, first, RetryRules.REMOTE_WRITE_1, (REMOTE_WRITE_1, one)),
     ]
 
 
