@@ -31,6 +31,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
+    ├── WorkerDied                  RuntimeError; ``work``, ``exit_status``
     └── MissingDependency           ImportError; ``package``, ``extra``
 
 Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
@@ -69,6 +70,7 @@ from ._core._errors import (
     StoreError,
     StoreTimeout,
     StoreUnavailable,
+    WorkerDied,
 )
 
 __all__ = (
@@ -101,4 +103,5 @@ __all__ = (
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "WorkerDied",
 )
