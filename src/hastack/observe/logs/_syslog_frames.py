@@ -24,7 +24,7 @@ class FramingError(ValueError):
 
 @final
 class Framer:
-    """Cuts the stream of one connection into messages.
+    r"""Cuts the stream of one connection into messages.
 
     Args:
         max_message: Bytes of a message that are kept; the rest of it is skipped and counted.
@@ -32,7 +32,7 @@ class Framer:
 
     Example:
         >>> framer = Framer(max_message=8192)
-        >>> framer.feed(b"5 <1>hi<13>there\\n<1>aga")
+        >>> framer.feed(b"5 <1>hi<13>there\n<1>aga")
         [b'<1>hi', b'<13>there']
         >>> framer.held
         6
@@ -66,6 +66,13 @@ class Framer:
     def inside(self) -> bool:
         """Whether a message has begun and not ended."""
         return bool(self._buffer or self._skip or self._skip_line)
+
+    @property
+    def counting(self) -> bool:
+        """Whether the message that is not complete has a count, and so is known to be torn."""
+        return bool(self._skip) or (
+            self._counted is not False and _COUNT.match(self._buffer) is not None
+        )
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The messages that are complete now.
