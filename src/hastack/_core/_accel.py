@@ -107,6 +107,7 @@ PURE_MODULES = (
     "hastack.discovery.etcd._watch_wire",
     "hastack.discovery.etcd._wire",
     "hastack.observe._account",
+    "hastack.observe._accumulate",
     "hastack.observe._answers",
     "hastack.observe._attribute_memory",
     "hastack.observe._attribute_text",
