@@ -15,6 +15,8 @@ __all__ = ("Account", "Ledger")
 
 _REASONS = 1000  # different reasons of rejects that are told apart
 
+_CLEANED = ("crlf", "ansi", "nul", "invalid", "bom", "long")
+
 
 @final
 @attrs.frozen(kw_only=True)
@@ -34,6 +36,7 @@ class Account:
         cut_bytes: What was left out of them.
         undelivered: Lines that were read and not parsed, because the run was ended.
         retried: Batches parsed again because a worker process died.
+        cleaned: What the parser took out of lines or put right, by kind; see `Counts`.
         by_format: Records of each format.
         by_reason: Rejects for each reason.
         by_source: Lines of each source.
@@ -51,6 +54,7 @@ class Account:
     cut_bytes: int = 0
     undelivered: int = 0
     retried: int = 0
+    cleaned: Mapping[str, int] = attrs.Factory(dict)
     by_format: Mapping[str, int] = attrs.Factory(dict)
     by_reason: Mapping[str, int] = attrs.Factory(dict)
     by_source: Mapping[str, int] = attrs.Factory(dict)
@@ -90,6 +94,7 @@ class Ledger:
     def __init__(self) -> None:
         self.lines = self.records = self.rejects = self.filtered = self.batches = 0
         self.retried = 0
+        self.cleaned: dict[str, int] = {}
         self.by_format: dict[str, int] = {}
         self.by_reason: dict[str, int] = {}
         self.by_source: dict[str, int] = {}
@@ -111,6 +116,11 @@ class Ledger:
             if reason not in self.by_reason and len(self.by_reason) >= _REASONS:
                 reason = "other"
             self.by_reason[reason] = self.by_reason.get(reason, 0) + 1
+        counts = getattr(batch, "counts", None)  # only the parsers of this package have them
+        if counts is not None:
+            for kind in _CLEANED:
+                if count := getattr(counts, kind, 0):
+                    self.cleaned[kind] = self.cleaned.get(kind, 0) + count
         return records + rejects == lines
 
     def account(
@@ -135,6 +145,7 @@ class Ledger:
             cut_bytes=cut_bytes,
             undelivered=undelivered,
             retried=self.retried,
+            cleaned=dict(self.cleaned),
             by_format=dict(self.by_format),
             by_reason=dict(self.by_reason),
             by_source=dict(self.by_source),

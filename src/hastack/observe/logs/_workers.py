@@ -73,6 +73,7 @@ class Answer:
     formats: list[FormatLike]
     numbers: list[int]
     rejects: list[Refused]
+    counts: object = None
 
 
 @final
@@ -112,13 +113,14 @@ class Ticket:
         found = pickle.loads(self._answer)  # noqa: S301  # our own process wrote it
         if isinstance(found, BaseException):
             raise found
-        records, names, which, numbers, rejects = found
+        records, names, which, numbers, rejects, counts = found
         table: list[FormatLike] = [FormatName(name, fields) for name, fields in names]
         return Answer(
             records,
             [table[index] for index in which],
             numbers,
             [Refused(*each) for each in rejects],
+            counts,
         )
 
 
@@ -311,7 +313,8 @@ def _plain(batch: BatchLike) -> tuple[Any, ...]:
             names.append((each.name, dict(each.fields)))
         which.append(index)
     rejects = [(each.line, each.number, each.reason) for each in batch.rejects]
-    return batch.records, names, which, list(batch.numbers), rejects
+    counts = getattr(batch, "counts", None)
+    return batch.records, names, which, list(batch.numbers), rejects, counts
 
 
 def _pickled_error(error: Exception) -> bytes:

@@ -29,6 +29,7 @@ class Sink(Protocol):
 
     def write(self, batch: Parsed, /) -> object:
         """Take a batch."""
+        ...
 
 
 class _Closing:

@@ -52,18 +52,23 @@ class Source(Protocol):
 
         The current context is that of the run: whoever waits looks at it.
         """
+        ...
 
     def settle(self, position: object) -> None:
         """What was read up to ``position`` has been delivered."""
+        ...
 
     def stop(self) -> None:
         """Take nothing new; end when what was taken is handed out. Any thread may call it."""
+        ...
 
     def close(self) -> None:
         """Let go of everything."""
+        ...
 
     def tallies(self) -> Tallies:
         """What it counted."""
+        ...
 
 
 @final
@@ -405,6 +410,12 @@ def _bare(line: Line) -> Line:
     raise InvalidArgument("lines", line, "lines as str or bytes")
 
 
+def _are_paths(given: Any) -> bool:
+    if not isinstance(given, (list, tuple)):
+        return False
+    return bool(given) and all(isinstance(each, Path) for each in given)
+
+
 def source_of(given: Any) -> Source:
     """The source that is meant: a path, ``"-"`` for standard input, paths, lines, or a source.
 
@@ -420,10 +431,11 @@ def source_of(given: Any) -> Source:
     if hasattr(given, "chunks") and hasattr(given, "settle"):
         source: Source = given
         return source
-    if isinstance(given, (list, tuple)) and given and all(isinstance(g, Path) for g in given):
+    if _are_paths(given):
         return Files(*given)
     if isinstance(given, io.TextIOBase):
-        return Stream(given.buffer) if hasattr(given, "buffer") else Lines(given)
+        binary: Any = getattr(given, "buffer", None)
+        return Lines(given) if binary is None else Stream(binary)
     if hasattr(given, "read"):
         return Stream(given)
     if hasattr(given, "__aiter__"):
