@@ -202,6 +202,16 @@ PURE_MODULES = (
     "hastack.ratelimit._quota",
     "hastack.ratelimit._reservation",
     "hastack.ratelimit._retry_after",
+    "hastack.wasm._abi._adapted",
+    "hastack.wasm._abi._http",
+    "hastack.wasm._abi._plain",
+    "hastack.wasm._admission",
+    "hastack.wasm._limits",
+    "hastack.wasm._memory",
+    "hastack.wasm._reader",
+    "hastack.wasm._signatures",
+    "hastack.wasm._sizes",
+    "hastack.wasm._trust",
 )
 """All modules that decide: time comes in as an argument, nothing is waited for.
 
