@@ -14,6 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._framing import Lines
+    from ._multiline import Folder, fold
     from .parser import Batch, Counts, Explanation, Format, Parser, Reject, parse
     from .schema import (
         Applied,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from .tracking import SchemaChanged, SchemaTracker
 
 _HOMES: dict[str, tuple[str, ...]] = {
+    "_framing": ("Lines",),
+    "_multiline": ("Folder", "fold"),
     "parser": ("Batch", "Counts", "Explanation", "Format", "Parser", "Reject", "parse"),
     "schema": (
         "Applied",
@@ -52,7 +56,9 @@ __all__ = (
     "Counts",
     "Explanation",
     "FieldChange",
+    "Folder",
     "Format",
+    "Lines",
     "Parser",
     "Reject",
     "Schema",
@@ -63,6 +69,7 @@ __all__ = (
     "SchemaTracker",
     "Schemas",
     "fingerprint",
+    "fold",
     "infer",
     "parse",
 )
