@@ -64,7 +64,9 @@ def tests(venv: str, *arguments: str, expect: str) -> int:
     status = subprocess.run([python, "-c", check], cwd="/", check=False).returncode
     if status:
         return status
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", *arguments]
+    workers = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    options = ["-q", "-p", "no:cacheprovider", *workers]
+    command = [python, "-m", "pytest", *options, "tests", *arguments]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 

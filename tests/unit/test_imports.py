@@ -125,7 +125,12 @@ def test_a_guard_needs_no_asyncio_until_it_is_used_with_it() -> None:
 
 
 # Importing these is the opt-in: they are made of another package's classes.
-OPT_IN = ("hastack.contrib.", "hastack.cli.", "hastack.observe.logs.combinators")
+OPT_IN = (
+    "hastack.contrib.",
+    "hastack.cli.",
+    "hastack.observe.logs.combinators",
+    "hastack.observe.logs.formats._",
+)
 
 
 def test_the_base_install_is_enough_for_everything_that_is_no_opt_in() -> None:

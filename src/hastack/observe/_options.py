@@ -98,6 +98,35 @@ class EventsConfig:
 
 @final
 @attrs.frozen(kw_only=True)
+class PrometheusConfig:
+    """A page for Prometheus to scrape."""
+
+    enabled: bool = setting(False, help="Whether it is served.")
+    host: str | None = setting(
+        None, help="Address to listen on; unset: OTEL_EXPORTER_PROMETHEUS_HOST, or localhost."
+    )
+    port: int | None = setting(
+        None, minimum=0, maximum=65535, help="Unset: OTEL_EXPORTER_PROMETHEUS_PORT, or 9464."
+    )
+    path: str = setting("/metrics", help="Where the page is.")
+    strategy: Literal[
+        "UnderscoreEscapingWithSuffixes",
+        "UnderscoreEscapingWithoutSuffixes",
+        "NoUTF8EscapingWithSuffixes",
+        "NoTranslation",
+    ] = setting("UnderscoreEscapingWithSuffixes", help="How names are translated.")
+    scope_labels: bool = setting(True, help="Series carry otel_scope_name and the like.")
+    target_info: bool = setting(True, help="The resource is shown as target_info.")
+    resource_labels: tuple[str, ...] = setting(
+        (), help="Resource attributes that each series carries as well."
+    )
+    created: bool = setting(False, help="Show when counters started, as _created.")
+    max_scrapes: int = setting(4, minimum=1, unit="scrapes", help="At once.")
+    timeout: Seconds = setting(5.0, above=0.0, help="Time a client has to ask, and to listen.")
+
+
+@final
+@attrs.frozen(kw_only=True)
 class ObserveConfig:
     """The ``observe`` table of the configuration."""
 
@@ -114,6 +143,12 @@ class ObserveConfig:
     spill: SpillConfig = setting(factory=SpillConfig, help="What goes to disk.")
     events: EventsConfig = setting(factory=EventsConfig, help="What hastack's own events become.")
     metrics_every: Seconds = setting(60.0, above=0.0, help="Time between two collections.")
+    metrics_directory: Path | None = setting(
+        None, help="Shared by processes that count together; see hastack.observe.instruments."
+    )
+    prometheus: PrometheusConfig = setting(
+        factory=PrometheusConfig, help="A page for Prometheus to scrape."
+    )
     status: Path | None = setting(
         None, help="A directory where each process writes its accounts, for hastack observe tail."
     )

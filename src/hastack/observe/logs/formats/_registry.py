@@ -1,0 +1,164 @@
+"""All formats by name: those that are built in, made when they are needed, and those of users."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from hastack._core._errors import InvalidArgument
+
+from ._format import Format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime, tzinfo
+
+__all__ = ("get", "known", "names", "register", "unregister")
+
+SPECIFIC, JSON, SHAPED, SYSLOG, OPEN, LOOSE = 10, 20, 30, 40, 50, 60
+"""Ranks. Formats of one rank never read the same line; between ranks the smaller is asked first."""
+
+
+class _Built(NamedTuple):
+    module: str
+    function: str
+    rank: int
+    starts: str | None = None
+    marks: tuple[str, ...] = ()
+    block: bool = False
+
+
+_DIGITS = "0123456789"
+_LOWER = "abcdefghijklmnopqrstuvwxyz"
+_UPPER = _LOWER.upper()
+_HOST = f"{_DIGITS}{_LOWER}{_UPPER}_.:%-"
+_MONTHS = "JFMASOND"
+
+BUILT_IN: dict[str, _Built] = {
+    "nginx.combined": _Built("_web", "combined", SPECIFIC, _HOST),
+    "nginx.common": _Built("_web", "common", SPECIFIC, _HOST),
+    "nginx.main": _Built("_web", "main", SPECIFIC, _HOST),
+    "apache.vhost_combined": _Built("_web", "vhost", SPECIFIC, _HOST.replace(":", "")),
+    "nginx.error": _Built("_web", "nginx_error", SPECIFIC, _DIGITS),
+    "apache.error": _Built("_web", "apache_error", SPECIFIC, "["),
+    "syslog.rfc5424": _Built("_syslog", "rfc5424", SPECIFIC, "<"),
+    "docker.json": _Built("_json", "docker", SPECIFIC, "{", ('{"log":',)),
+    "kubernetes.audit": _Built("_json", "audit", SPECIFIC, "{", ('{"kind":"Event"',)),
+    "go.slog": _Built("_logfmt", "slog", SPECIFIC, "t", ("time=",)),
+    "json": _Built("_json", "lines", JSON, "{", block=True),
+    "syslog.rfc3164": _Built("_syslog", "rfc3164", SYSLOG, "<"),
+    "syslog.file": _Built("_syslog", "file", SYSLOG, _MONTHS),
+    "syslog.iso": _Built("_syslog", "iso_file", SYSLOG, _DIGITS),
+    "logfmt": _Built("_logfmt", "logfmt", OPEN, f"{_LOWER}{_UPPER}_@"),
+}
+
+
+_made: dict[tuple[str, tzinfo | None], Format] = {}
+_users: dict[str, Format] = {}
+version = 0
+"""Counts what was registered and forgotten."""
+
+
+def get(
+    name: str, *, zone: tzinfo | None = None, now: Callable[[], datetime] | None = None
+) -> Format:
+    """The format of that name.
+
+    Args:
+        name: Such as ``"nginx.error"``.
+        zone: Of timestamps that name none; UTC by default.
+        now: Asked for the present, where a timestamp has no year; the system's clock by default.
+
+    Raises:
+        InvalidArgument: There is none.
+
+    Example:
+        >>> from hastack.observe.logs import formats
+        >>> formats.get("dpkg").try_parse("2026-05-09 07:28:46 startup archives unpack")["action"]
+        'startup'
+    """
+    found = _users.get(name)
+    if found is not None:
+        return found
+    built = BUILT_IN.get(name)
+    if built is None:
+        raise InvalidArgument("name", name, f"one of {', '.join(names())}")
+    if now is not None:
+        return _build(name, built, zone, now)
+    found = _made.get((name, zone))
+    return found or _made.setdefault((name, zone), _build(name, built, zone, None))
+
+
+def look_up(name: str, zone: tzinfo | None, now: Callable[[], datetime] | None) -> Format:
+    """`get`, for pickle: a format travels by its name."""
+    return get(name, zone=zone, now=now)
+
+
+def _build(
+    name: str, built: _Built, zone: tzinfo | None, now: Callable[[], datetime] | None
+) -> Format:
+    def build() -> Format:
+        module = importlib.import_module(f"{__package__}.{built.module}")
+        leaves = importlib.import_module(f"{__package__}._leaves")
+        given = {key: value for key, value in (("zone", zone), ("now", now)) if value is not None}
+        made: Format = getattr(module, built.function)(leaves.Where(**given))
+        return made
+
+    return Format._later(
+        name,
+        build,
+        rank=built.rank,
+        starts=built.starts,
+        marks=built.marks,
+        block=built.block,
+        where=(zone, now),
+    )
+
+
+def names() -> list[str]:
+    """The names of all formats, those asked first coming first."""
+    return [*_users, *(name for name in BUILT_IN if name not in _users)]
+
+
+def known() -> list[Format]:
+    """All formats, those asked first coming first: the user's, then by rank."""
+    return sorted(map(get, names()), key=_rank)
+
+
+def _rank(known: Format) -> int:
+    return -1 if known.rank is None else known.rank
+
+
+def register(new: Format) -> Format:
+    """Make a format known to every parser that is made from now on.
+
+    It comes before those that are built in, unless it has a rank, and takes the place of one with
+    the same name.
+
+    Example:
+        >>> from hastack.observe import logs
+        >>> from hastack.observe.logs import combinators as c, formats
+        >>> line = c.seq("order ", c.field("order", c.integer), " took ", c.field("took", c.duration))
+        >>> mine = formats.register(formats.Format("shop.orders", line))
+        >>> logs.parse("order 42 took 250ms")
+        {'order': 42, 'took': 0.25}
+        >>> formats.unregister("shop.orders")
+    """
+    if not isinstance(new, Format):
+        raise InvalidArgument("new", new, "a Format")
+    global version
+    _users[new.name] = new
+    version += 1
+    return new
+
+
+def unregister(name: str) -> None:
+    """Forget a format that was registered; one that is built in under that name is back then.
+
+    Raises:
+        InvalidArgument: None was.
+    """
+    global version
+    if _users.pop(name, None) is None:
+        raise InvalidArgument("name", name, f"one of {', '.join(_users) or 'none'}")
+    version += 1
