@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         fingerprint,
         infer,
     )
+    from .templates import TemplateMiner
     from .tracking import SchemaChanged, SchemaTracker
 
 _HOMES: dict[str, tuple[str, ...]] = {
@@ -41,10 +42,11 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "fingerprint",
         "infer",
     ),
+    "templates": ("TemplateMiner",),
     "tracking": ("SchemaChanged", "SchemaTracker"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("combinators", "formats", "schema", "tracking")
+_MODULES: tuple[str, ...] = ("combinators", "formats", "schema", "templates", "tracking")
 
 __all__ = (
     "Applied",
@@ -62,6 +64,7 @@ __all__ = (
     "SchemaField",
     "SchemaTracker",
     "Schemas",
+    "TemplateMiner",
     "fingerprint",
     "infer",
     "parse",

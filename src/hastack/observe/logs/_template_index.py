@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._template_form import Form, first_form
-from ._template_mine import Reasons, compress, merge_rows
+from ._template_mine import Reasons, compress, fits, merge_rows, without
+from ._template_names import slots
 from ._template_tokens import LIST, OPEN, normal, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ._template_names import Slot
     from ._template_tokens import Pattern
 
 __all__ = ("Entry", "Index")
@@ -22,7 +24,10 @@ _SAMPLES = 32
 class Entry:
     """One template: how its lines look, how it reads, and what was seen of it."""
 
-    __slots__ = ("count", "example", "form", "id", "into", "reasons", "row", "samples", "seen")
+    __slots__ = (
+        *("_slots", "count", "example", "form", "id"),
+        *("into", "reasons", "row", "samples", "seen"),
+    )
 
     def __init__(self, number: int, row: Pattern, form: Form, example: str) -> None:
         self.id = number
@@ -34,15 +39,31 @@ class Entry:
         self.into: Entry | None = None  # the template that took this one in
         self.reasons: Reasons = {}
         self.samples: list[tuple[str, ...]] = []
+        self._slots: tuple[Form, int, tuple[Slot, ...]] | None = None
 
     def note(self, values: tuple[str, ...], tick: int) -> None:
         """Counts a line; keeps the values of the first ones, and of ever fewer later ones."""
         self.seen = tick
         count = self.count = self.count + 1
-        if count <= _SAMPLES:
+        if len(self.samples) < _SAMPLES:
             self.samples.append(values)
-        elif not count & (count - 1):
-            self.samples[count.bit_length() % _SAMPLES] = values
+        elif not count & (count - 1) and self.samples:
+            self.samples[count.bit_length() % len(self.samples)] = values
+
+    def current(self) -> Entry:
+        """The template that lines of this one have today."""
+        entry = self
+        while entry.into is not None:
+            entry = entry.into
+        return entry
+
+    def slots(self) -> tuple[Slot, ...]:
+        """Names and types of the values; looked at again when there is twice as much to see."""
+        known = self._slots
+        if known is None or known[0] is not self.form or self.count >= 2 * known[1]:
+            found = slots(self.form.tokens, self.form.holes, self.samples)
+            known = self._slots = (self.form, self.count, found)
+        return known[2]
 
 
 class Index:
@@ -77,8 +98,7 @@ class Index:
         if entry is not None:
             if entry.into is None:
                 return entry
-            while entry.into is not None:
-                entry = entry.into
+            entry = entry.current()
         else:
             entry = self._search(pattern)
             if entry is None:
@@ -102,9 +122,8 @@ class Index:
     def _search_open(self, row: Pattern) -> Entry | None:
         found: list[Entry] = []
         for columns, entries in self._open.get(len(row), {}).items():
-            for entry in entries.get(_without(row, columns), ()):
-                if all(_fits(entry.row[i], row[i]) for i in columns):
-                    found.append(entry)
+            here = entries.get(without(row, columns), ())
+            found += [entry for entry in here if fits(entry.row, row)]
         return min(found, key=lambda e: (sum(OPEN in t for t in e.row), e.id)) if found else None
 
     def insert(self, line: str, pattern: Pattern, *, settle: bool = True) -> Entry:
@@ -117,23 +136,22 @@ class Index:
         """
         said = words(line, pattern)
         row = tuple(map(normal, pattern))
-        entry = self._with_list(row, said, pattern)
+        entry = self._with_list(row)
         if entry is None:
             entry = Entry(self.next_id, row, first_form(line, said, pattern), line)
             self.next_id += 1
-            self._put(entry)
+            self.put(entry)
             size = len(self._lengths[len(row)])
             self._fresh[len(row)] = self._fresh.get(len(row), 0) + 1
             if settle and self._fresh[len(row)] * 4 > size:
                 self.settle(len(row))
-            while entry.into is not None:
-                entry = entry.into
+            entry = entry.current()
         if len(self.known) >= self.max_patterns:
             self.known.clear()
         self.known[pattern] = entry
         return entry
 
-    def _with_list(self, row: Pattern, said: Sequence[str], pattern: Pattern) -> Entry | None:
+    def _with_list(self, row: Pattern) -> Entry | None:
         """Makes a list of what differs from a known template in its length only."""
         runs = compress(row)
         entry = self._lists.get(tuple(token for token, _ in runs))
@@ -149,11 +167,9 @@ class Index:
             for (token, a), (_, b) in zip(runs, known, strict=True)
         )
         form = entry.form.with_lists(entry.row, lists)
-        if form.values(said, pattern) is None:
-            return None
         self._drop(entry)
         entry.row, entry.form, entry.samples = lists, form, []
-        self._put(entry)
+        self.put(entry)
         return entry
 
     def settle(self, length: int) -> None:
@@ -181,9 +197,46 @@ class Index:
             first.count += entry.count
             first.seen = max(first.seen, entry.seen)
         if form.tokens != first.form.tokens:
-            first.samples = _resampled(members, form)
+            first.samples = resampled(members, form)
         first.form, first.row, first.reasons = form, row, dict(reasons)
-        self._put(first)
+        self.put(first)
+
+    def widen(self, entry: Entry, said: Sequence[str], pattern: Pattern) -> tuple[str, ...]:
+        """Makes a template fit a line that is of it but for a word taken as fixed; its values."""
+        form = entry.form.widened(said, pattern)
+        entry.samples = resampled([entry], form)
+        entry.form = form
+        values = form.values(said, pattern)
+        assert values is not None, "a widened form fits"
+        return values
+
+    def take_in(self, other: Index) -> dict[int, int]:
+        """Adds the templates of another index; for each id there the id here."""
+        moved = {}
+        for entry in sorted(other.entries.values(), key=lambda entry: entry.id):
+            twin = self._rows.get(entry.row)
+            if twin is None:
+                twin = Entry(self.next_id, entry.row, entry.form, entry.example)
+                self.next_id += 1
+                self.put(twin)
+                self._fresh[len(twin.row)] = self._fresh.get(len(twin.row), 0) + 1
+                twin.samples = list(entry.samples)
+            elif twin.form.tokens != entry.form.tokens:
+                form = twin.form.joined(entry.form)
+                twin.samples = resampled([twin, entry], form)
+                twin.form = form
+            twin.count += entry.count
+            twin.seen = self.tick + entry.seen
+            twin.reasons = entry.reasons | twin.reasons
+            moved[entry.id] = twin.id
+        self.tick += other.tick
+        self.evicted += other.evicted
+        self.settle_all()
+        return {
+            old: self.current(moved[other.current(old)])
+            for old in (*other.entries, *other.aliases)
+            if other.current(old) in moved
+        }
 
     def settle_all(self) -> None:
         """Settles whatever has new templates."""
@@ -192,9 +245,8 @@ class Index:
 
     def evict(self) -> None:
         """Makes room when there are too many templates."""
-        if len(self.entries) <= self.max_templates:
-            return
-        self.settle_all()
+        if len(self.entries) > self.max_templates:
+            self.settle_all()
         excess = len(self.entries) - self.max_templates
         if excess <= 0:
             return
@@ -219,7 +271,8 @@ class Index:
     def _signature(self, row: Pattern) -> tuple[int, ...]:
         return tuple(i for i, token in enumerate(row) if OPEN in token)
 
-    def _put(self, entry: Entry) -> None:
+    def put(self, entry: Entry) -> None:
+        """Makes a template known."""
         row = entry.row
         self.entries[entry.id] = entry
         self._rows[row] = entry
@@ -229,7 +282,7 @@ class Index:
         columns = self._signature(row)
         if columns:
             by_rest = self._open.setdefault(len(row), {}).setdefault(columns, {})
-            by_rest.setdefault(_without(row, columns), []).append(entry)
+            by_rest.setdefault(without(row, columns), []).append(entry)
 
     def _drop(self, entry: Entry) -> None:
         row = entry.row
@@ -241,7 +294,7 @@ class Index:
         columns = self._signature(row)
         if columns:
             by_rest = self._open[len(row)][columns]
-            rest = _without(row, columns)
+            rest = without(row, columns)
             by_rest[rest].remove(entry)
             if not by_rest[rest]:
                 del by_rest[rest]
@@ -253,25 +306,10 @@ def _flat(row: Pattern) -> Pattern:
     return tuple(token.lstrip(LIST) for token, _ in compress(row))
 
 
-def _without(row: Pattern, columns: Sequence[int]) -> Pattern:
-    skip = set(columns)
-    return tuple(token for i, token in enumerate(row) if i not in skip)
-
-
-def _fits(general: str, token: str) -> bool:
-    start, _, end = general.partition(OPEN)
-    return (
-        len(token) >= len(start) + len(end) and token.startswith(start) and token.endswith(end)
-    )
-
-
-def _resampled(members: Sequence[Entry], form: Form) -> list[tuple[str, ...]]:
+def resampled(members: Sequence[Entry], form: Form) -> list[tuple[str, ...]]:
     """Samples of all, read anew: the holes are others now."""
-    found: list[tuple[str, ...]] = []
-    for entry in members:
-        for values in entry.samples:
-            said = entry.form.render_words(values)
-            read = form.values(said, entry.row)
-            if read is not None:
-                found.append(read)
-    return found[:_SAMPLES]
+    lines = (
+        (entry, entry.form.render_words(values)) for entry in members for values in entry.samples
+    )
+    read = (form.values(said, entry.row) for entry, said in lines)
+    return [values for values in read if values is not None][:_SAMPLES]

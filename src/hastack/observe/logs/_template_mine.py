@@ -8,9 +8,12 @@ stayed the same: how its words look, what stands before them, and how many there
 from __future__ import annotations
 
 import re
+from collections import Counter
+from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING, TypeAlias
 
-from ._template_tokens import DATE_WORDS, HOLE, LIST, OPEN, TAIL, normal
+from ._template_tokens import DATE_WORDS, HOLE, LIST, OPEN, TAIL, normal, word_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,20 +23,23 @@ if TYPE_CHECKING:
 Reasons: TypeAlias = dict[int, str]
 """Why a column is one of values, by column."""
 
-__all__ = ("Reasons", "Rows", "compress", "edges", "judge", "merge_rows")
+__all__ = ("Reasons", "Rows", "compress", "edges", "fits", "judge", "merge_rows", "without")
 
-_NOUNS = frozenset(
-    "user users username host hosts hostname node file filename path dir directory device client "
-    "server address addr id name interface account group database table class".split()
+_NOUNS = word_set(
+    "user users username host hosts hostname node file filename path dir directory "
+    "device client server address addr id name interface account group database table "
+    "class"
 )
-_PREPOSITIONS = frozenset("for from by to at with as of in is was on via".split())
-_CONSTANTS = frozenset("true false null none nil yes no nan undefined unknown".split())
+_PREPOSITIONS = word_set("for from by to at with as of in is was on via")
+_CONSTANTS = word_set("true false null none nil yes no nan undefined unknown")
 # They are few everywhere, and each says what happened.
-_METHODS = frozenset("GET PUT POST HEAD DELETE PATCH OPTIONS CONNECT TRACE".split())
+_METHODS = word_set("GET PUT POST HEAD DELETE PATCH OPTIONS CONNECT TRACE")
 _EDGE = re.compile(r"[^A-Za-z0-9_\0\2*.\\/@$~-]")
+_NO_KEY = re.compile(r"[\0\2/?&]")
 _LETTER = re.compile(r"[A-Za-z]")
 _FEWEST = 3
-_ROUNDS = 32
+_SIGNATURES = 64
+_PAIRED = 12
 
 
 def edges(values: Sequence[str]) -> tuple[str, str]:
@@ -71,7 +77,9 @@ def _is_value(core: str) -> bool:
 def _anchors(pattern: Pattern, without: int = -1) -> int:
     """How many other tokens of a line are words."""
     return sum(
-        1 for i, token in enumerate(pattern) if i != without and len(token) > 1 and _LETTER.search(token)
+        1
+        for i, token in enumerate(pattern)
+        if i != without and len(token) > 1 and _LETTER.search(token)
     )
 
 
@@ -105,26 +113,24 @@ def judge(values: Sequence[str], pattern: Pattern, column: int, *, extra: int = 
         return "values were found there before"
     plain = [core for core in cores if not _is_value(core)]
     if not plain:
-        return "nothing but numbers and the like"
+        return "only numbers and the like there"
     words = _anchors(pattern, column)
     if not words or cores <= _METHODS:
         return None
     if len(plain) < len(cores) and "" not in cores and (words > 1 or start[-1:] in {"=", ":"}):
-        return "numbers elsewhere"
+        return "numbers there in other lines"
     need = _fewest(pattern, column, start) + extra + (3 if words < 2 else 0)
     if sum(map(_name_like, plain)) * 2 > len(plain):
         need -= 1
     if len(cores) < max(need, _FEWEST):
         return None
-    return f"{len(cores)} different words, of {max(need, _FEWEST)} that it takes"
+    return f"{len(cores)} different words, and {max(need, _FEWEST)} are enough"
 
 
 def _column(values: Sequence[str]) -> str:
     """One masked token for all: what they share at the edges, and a hole."""
     start, end = edges(values)
-    stop = -len(end) or None
-    cores = [normal(value[len(start) : stop]) for value in values]
-    return start + (HOLE if all(map(_is_value, cores)) else OPEN) + end
+    return start + OPEN + end
 
 
 class Rows:
@@ -179,9 +185,15 @@ class Rows:
         return changed
 
 
+def _key(token: str) -> str:
+    """What says that a value follows: ``uid=`` of ``uid=0``, but nothing of ``/a?b=c``."""
+    key = token[: token.find("=") + 1]
+    return "" if _NO_KEY.search(key) else key
+
+
 def _but_one(row: Pattern) -> Iterator[object]:
     # A key that stands before the value belongs to the rest: `uid=0` and `gid=0` are no column.
-    return ((i, row[:i], t[: t.find("=") + 1], row[i + 1 :]) for i, t in enumerate(row))
+    return ((i, row[:i], _key(t), row[i + 1 :]) for i, t in enumerate(row))
 
 
 def _decide_one(bucket: list[Pattern]) -> Reasons | None:
@@ -192,10 +204,15 @@ def _decide_one(bucket: list[Pattern]) -> Reasons | None:
 
 
 def _skeleton(row: Pattern) -> list[object]:
-    bones = tuple(
-        t if t[:1] == LIST else HOLE if HOLE in t or OPEN in t or _name_like(t) else t for t in row
-    )
+    bones = tuple(map(_bone, row))
     return [bones] if _anchors(bones) >= 2 else []
+
+
+def _bone(token: str) -> str:
+    """A hole for what may be a value; a key in front of it stays."""
+    if token[0] == LIST or not (HOLE in token or OPEN in token or _name_like(token)):
+        return token
+    return _key(token) + HOLE
 
 
 def _decide_many(bucket: list[Pattern]) -> Reasons | None:
@@ -210,12 +227,55 @@ def _decide_many(bucket: list[Pattern]) -> Reasons | None:
     return reasons
 
 
+def _signatures(rows: Iterable[Pattern]) -> list[tuple[int, ...]]:
+    """Sets of several columns that are open, in one row or in two together."""
+    found = Counter(tuple(i for i, t in enumerate(row) if OPEN in t) for row in rows)
+    single = [columns for columns, _ in found.most_common(_SIGNATURES) if columns]
+    pairs = combinations(single[:_PAIRED], 2)
+    united = {tuple(sorted({*one, *other})) for one, other in pairs}
+    return sorted({columns for columns in (*single, *united) if len(columns) > 1})
+
+
+def fits(general: Pattern, row: Pattern) -> bool:
+    """Whether a row is a case of a more general one."""
+    return all(a == b or (OPEN in a and _fits(a, b)) for a, b in zip(general, row, strict=True))
+
+
+def _fits(general: str, token: str) -> bool:
+    start, _, end = general.partition(OPEN)
+    return len(token) >= len(start) + len(end) and token.startswith(start) and token.endswith(end)
+
+
+def _but_these(signatures: Iterable[tuple[int, ...]], row: Pattern) -> Iterator[object]:
+    return ((columns, without(row, columns)) for columns in signatures)
+
+
+def without(row: Pattern, columns: Sequence[int]) -> Pattern:
+    """The tokens of the other columns."""
+    return tuple(token for i, token in enumerate(row) if i not in columns)
+
+
+def _decide_cases(bucket: list[Pattern]) -> Reasons | None:
+    """Rows that differ only where one of them is open, and fits the others."""
+    for column in zip(*bucket, strict=True):
+        tokens = set(column)
+        if len(tokens) > 1 and not any(
+            OPEN in general and all(token == general or _fits(general, token) for token in tokens)
+            for general in tokens
+        ):
+            return None
+    return {}
+
+
 def merge_rows(rows: dict[Pattern, Reasons]) -> Rows:
     """Draws together patterns of one length that differ in values only."""
     state = Rows(rows)
-    for _ in range(_ROUNDS):
-        if not (state.draw(_but_one, _decide_one) or state.draw(_skeleton, _decide_many)):
-            break
+    changed = True
+    while changed:  # each time there are fewer
+        changed = state.draw(_but_one, _decide_one) or state.draw(_skeleton, _decide_many)
+        if not changed:
+            signatures = _signatures(state.reasons)
+            changed = state.draw(partial(_but_these, signatures), _decide_cases)
     return state
 
 

@@ -4,93 +4,90 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from ._template_tokens import HOLE, LIST, TAIL
+import attrs
+
+from ._template_tokens import HOLE, LIST, TAIL, word_set
+from ._value_types import BROKEN, reader, type_of_text
+from ._vote import vote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ._template_tokens import Pattern
 
-__all__ = ("classify", "convert", "names", "vote")
+__all__ = ("Slot", "named", "slots")
 
-_ENOUGH = 0.7
-_TYPES = (
-    ("int", re.compile(r"[+-]?[0-9]{1,18}")),
-    ("float", re.compile(r"[+-]?[0-9]{1,18}\.[0-9]{1,18}(?:[eE][+-]?[0-9]{1,3})?")),
-    ("hex", re.compile(r"0[xX][0-9a-fA-F]{1,64}")),
-    ("bool", re.compile(r"[Tt]rue|[Ff]alse|TRUE|FALSE")),
-    ("ip", re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}")),
-    ("uuid", re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")),
-    ("url", re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{1,15}://\S{1,2000}")),
-    ("timestamp", re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T_ ][0-9:.,]{5,15}(?:Z|[+-][0-9:]{4,5})?)?")),
-    ("null", re.compile(r"null|None|nil|-|")),
+_EXAMPLES = 3
+_SKIPPED = word_set(
+    "a an the is was are be of to at for by in on with from as via and or than = : - id"
 )
-_SKIPPED = frozenset(
-    "a an the is was are be of to at for by in on with from as via and or than = : - id".split()
+_UNITS = word_set(
+    "byte bytes kb mb gb tb b kib mib gib ms us ns s sec secs second seconds min "
+    "minutes hours days percent times mhz ghz"
 )
-_UNITS = frozenset(
-    "byte bytes kb mb gb tb b kib mib gib ms us ns s sec secs second seconds min minutes hours days "
-    "percent times mhz ghz".split()
-)
-_KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)[\"'\])}]?[=:]+[\"'\[({<]*\Z")
-_PREFIX = re.compile(r"([A-Za-z][A-Za-z0-9]*)[_#@-]?\Z")
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]{0,63})[\"'\])}]?[=:]++[\"'\[({<]*\Z")
+_PREFIX = re.compile(r"([A-Za-z][A-Za-z0-9]{0,63})[_#@-]?\Z")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _NOT_NAME = re.compile(r"[^a-z0-9]+")
+_HUMP = re.compile(r"([a-z0-9])([A-Z])")
+_NO_NAMES = frozenset({"str", "int", "float", "null"})
 
 
-def classify(value: str) -> str:
-    """The most exact type of a text."""
-    for name, expression in _TYPES:
-        if expression.fullmatch(value):
-            return name
-    return "str"
+@attrs.frozen
+class Slot:
+    """A variable part of a template.
+
+    Attributes:
+        name: What stands before the values says how they are called.
+        type: What more than 70 % of them are; ``"str"`` when there is no such type.
+        confidence: The share of values that have this type.
+        examples: Some values.
+    """
+
+    name: str
+    type: str
+    confidence: float
+    examples: tuple[str, ...]
 
 
-def vote(values: Sequence[str]) -> str:
-    """The type of a column: one that more than 70 % have; integers count as floats, too."""
-    votes = Counter(map(classify, values))
-    votes.pop("null", None)
-    total = sum(votes.values())
-    if not total:
-        return "str"
-    name, count = votes.most_common(1)[0]
-    if name == "int" and votes["float"]:
-        name = "float"
-    if name == "float":
-        count = votes["int"] + votes["float"]
-    return name if count > _ENOUGH * total else "str"
+@cache
+def _reader(kind: str) -> Callable[[Any], Any]:
+    return reader(kind)
 
 
-def _timestamp(value: str) -> object:
-    return datetime.fromisoformat(value.replace(",", ".").replace("_", " "))
+def _value(text: str, kind: str) -> object:
+    """``text`` as ``kind``; None for nothing, and the text itself when it is something else."""
+    read = _reader(kind)(text)
+    return text if read is BROKEN else read
 
 
-_CONVERT: dict[str, Callable[[str], object]] = {
-    "int": int,
-    "float": float,
-    "bool": lambda value: value.lower() == "true",
-    "timestamp": _timestamp,
-}
+def slots(tokens: Pattern, holes: int, samples: Sequence[Sequence[str]]) -> tuple[Slot, ...]:
+    """The slots of a template.
+
+    Args:
+        tokens: Its tokens.
+        holes: How many values there are.
+        samples: Values of some lines.
+    """
+    columns = list(zip(*samples, strict=True)) if samples else [()] * holes
+    verdicts = [vote(Counter(map(type_of_text, column))) for column in columns]
+    kinds = [verdict.type for verdict in verdicts]
+    return tuple(
+        Slot(name, verdict.type, verdict.share, tuple(dict.fromkeys(column))[:_EXAMPLES])
+        for name, verdict, column in zip(_names(tokens, kinds), verdicts, columns, strict=True)
+    )
 
 
-def convert(value: str, kind: str) -> object:
-    """``value`` as ``kind``; None for nothing, and the text itself when it is something else."""
-    found = classify(value)
-    if found == "null":
-        return None
-    if kind in _CONVERT and (found == kind or (kind, found) == ("float", "int")):
-        try:
-            return _CONVERT[kind](value)
-        except ValueError:  # a date that does not exist
-            return value
-    return value
+def named(found: Sequence[Slot], values: Sequence[str]) -> dict[str, object]:
+    """Values by name and of their type."""
+    return {slot.name: _value(value, slot.type) for slot, value in zip(found, values, strict=True)}
 
 
 def _clean(name: str) -> str:
-    return _NOT_NAME.sub("_", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()).strip("_")
+    return _NOT_NAME.sub("_", _HUMP.sub(r"\1_\2", name).lower()).strip("_")
 
 
 def _before(tokens: Pattern, at: int) -> str:
@@ -104,7 +101,7 @@ def _before(tokens: Pattern, at: int) -> str:
     return ""
 
 
-def names(tokens: Pattern, kinds: Sequence[str]) -> list[str]:
+def _names(tokens: Pattern, kinds: Sequence[str]) -> list[str]:
     """A name for each hole.
 
     ``key=`` and what else is written together with the value come first, then the unit behind it,
@@ -124,9 +121,9 @@ def names(tokens: Pattern, kinds: Sequence[str]) -> list[str]:
         for k, piece in enumerate(pieces[:-1]):
             kind = kinds[len(found)]
             name = _clean(_name(tokens, at, piece, first=k == 0))
-            if k and piece == ":" and last in {"ip", "host"} and kind == "int":
+            if k and piece == ":" and last == "ip" and kind == "int":
                 name = "port"
-            name = name or (kind if kind not in {"str", "int", "float"} else "arg")
+            name = name or ("arg" if kind in _NO_NAMES else kind)
             found.append(name)
             last = kind
     return _numbered(found)
@@ -140,7 +137,7 @@ def _name(tokens: Pattern, at: int, piece: str, *, first: bool) -> str:
         return ""
     after = tokens[at + 1].strip("()[],.;:") if at + 1 < len(tokens) else ""
     before = _before(tokens, at)
-    if after.lower() in _UNITS and (not before or before[-1:] in "," or before.lower() in _UNITS):
+    if after.lower() in _UNITS and (not before or before.endswith(",") or before.lower() in _UNITS):
         return after
     return before
 

@@ -14,8 +14,15 @@ __all__ = (
     "Reader",
     "mask",
     "normal",
+    "word_set",
     "words",
 )
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
 
 HOLE = "\0"
 """Stands for a value that gives itself away by its looks."""
@@ -35,6 +42,7 @@ _SHAPE = str.maketrans("123456789\1\2\3", "000000000\0\0\0")
 _ZONES = "com|net|org|edu|gov|mil|int|info|biz|io|arpa|local|localdomain|[a-z]{2}"
 # Java packages end as hosts do; their first word gives them away.
 _PACKAGE = "com|org|net|java|javax|android|sun|io"
+_HOST = rf"(?!(?:{_PACKAGE})\.)(?:[A-Za-z0-9][A-Za-z0-9-]{{0,62}}+\.){{2,12}}(?:{_ZONES})"
 _START = r"(?<![A-Za-z0-9_])"
 _PLAIN_VALUE = re.compile(
     "|".join(
@@ -45,15 +53,14 @@ _PLAIN_VALUE = re.compile(
             r"(?<![\w.])0{1,3}\.0{1,3}\.0{1,3}\.0{1,3}(?![\w.])",
             # At least two slashes: one alone also divides words (`and/or`).
             r"(?<![\w.*/:])(?:/|~/|[A-Z]:[\\/]|\\\\)[\w.+@%$~#-]++[\\/][\w.+@%$~#\\/:-]*(?<![:.])",
-            rf"{_START}(?!(?:{_PACKAGE})\.)(?:[A-Za-z0-9][A-Za-z0-9-]{{0,62}}+\.){{2,12}}"
-            rf"(?:{_ZONES})(?![\w.-])",
+            rf"{_START}{_HOST}(?![\w.-])",
             rf"{_START}0[xX][0-9a-fA-F]++(?!\w)",
             rf"{_START}0000[-/]00[-/]00(?:[T_-]00[:.]00[:.]00(?:[.,]0+)?(?:Z|[+-]00:?00)?)?(?!\w)",
             rf"{_START}0{{1,2}}:00(?::00)?(?:[.,]0+)?(?![\w:])",
             r"(?<![\w.])[+-]?0+(?:\.0+)++(?:[eE][+-]?0+)?(?![0-9A-Za-z_])",
             # Hexadecimal without a prefix: long, both letters and digits.
             rf"{_START}(?=[a-fA-F]*0)(?=0*[a-fA-F])(?:[0a-f]{{6,}}+|[0A-F]{{6,}}+)(?!\w)",
-            rf"(?<!\S)<0+(?:\.0+)?(?:\x04[a-zA-Z]{{1,4}})?\Z",
+            r"(?<!\S)<0+(?:\.0+)?(?:\x04[a-zA-Z]{1,4})?\Z",
             # Constants, and whatever is quoted, where a key says that a value follows.
             r"(?<=[=:])(?:true|false|null|None|True|False)(?=[,;)\]}]|\Z)",
             r"(?<=[=:]\")[^\"]+(?=\")",
@@ -65,9 +72,7 @@ _WORD = re.compile(r"[A-Za-z0-9_-]*0[A-Za-z0-9_-]*")
 _TRUTH = re.compile(r"(?:true|false|TRUE|FALSE|True|False)(?=[,;.]?\Z)")
 _RUN = re.compile(r"\0(?:[^A-Za-z0-9\s]{0,2}\0)+")
 
-DATE_WORDS = frozenset(
-    "Mon Tue Wed Thu Fri Sat Sun Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
-)
+DATE_WORDS = word_set("Mon Tue Wed Thu Fri Sat Sun Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec")
 # A blank inside these divides no tokens: `<1 sec`, `tag="View Lock"`. A sentence that is quoted
 # without a key stays a sentence.
 _JOINED = re.compile(
@@ -141,25 +146,30 @@ class Reader:
 
     def pattern(self, line: str) -> Pattern:
         """The masked tokens of ``line``."""
-        long = len(line) > self._max_chars
-        if long:
-            line = line[: self._max_chars]
-        if '="' in line or " <" in line:
-            line = _join(line)
-        tokens = line.translate(_SHAPE).split(None, self._max_tokens)
-        if long or len(tokens) > self._max_tokens:
-            masked = [*map(self._masked.__getitem__, tokens[: self._max_tokens - 1]), TAIL]
-        else:
-            masked = list(map(self._masked.__getitem__, tokens))
+        if len(line) > self._max_chars:
+            return self._with_tail(line.lstrip()[: self._max_chars])
+        text = _join(line) if '="' in line or " <" in line else line
+        tokens = text.translate(_SHAPE).split()
+        if len(tokens) > self._max_tokens:
+            return self._with_tail(line)
+        masked = list(map(self._masked.__getitem__, tokens))
         if not DATE_WORDS.isdisjoint(masked):
             _mask_dates(masked)
+        return tuple(masked)
+
+    def _with_tail(self, line: str) -> Pattern:
+        most = self._max_tokens
+        tokens = line.translate(_SHAPE).split(None, most)
+        # The last token that is left may go on behind what is looked at.
+        masked = [*map(self._masked.__getitem__, tokens[:most][:-1]), *[TAIL][: len(tokens)]]
+        _mask_dates(masked)
         return tuple(masked)
 
 
 def words(line: str, pattern: Pattern) -> list[str]:
     """The tokens of ``line``, one for each of its ``pattern``."""
-    if '="' in line or " <" in line:
-        return [word.replace(_JOINT, " ") for word in _join(line).split(None, len(pattern) - 1)]
+    if ('="' in line or " <" in line) and pattern[-1:] != (TAIL,) and _JOINT not in line:
+        return [word.replace(_JOINT, " ") for word in _join(line).split()]
     return line.split(None, len(pattern) - 1)
 
 
