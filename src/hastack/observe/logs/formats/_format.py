@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, final
 
 from hastack._core import _validate
 from hastack._core._errors import InvalidArgument
+from hastack.observe.logs._fuse import without_groups
 
 from ._shape import field_kinds, first_characters
 
@@ -63,6 +65,7 @@ class Format:
         "_build",
         "_explain",
         "_fields",
+        "_pattern",
         "_starts",
         "_where",
         "_why",
@@ -111,6 +114,9 @@ class Format:
         self._starts = None if starts is None else frozenset(starts)
         self._fields: Mapping[str, str] = {}
         self._build: Callable[[], Format] | None = None
+        self._pattern: str | None = None
+        if self.marks:
+            self._pattern = "|".join(map(re.escape, self.marks))
         self._where: tuple[Any, Any] = (None, None)
 
     @classmethod
@@ -149,6 +155,7 @@ class Format:
             self._fields = other._fields
             self._explain = other._explain
             self.try_parse = other.try_parse
+            self._pattern = other._pattern
             self._build = None
 
     def _take(self, grammar: Any, fields: Mapping[str, str] | None) -> None:
@@ -169,8 +176,10 @@ class Format:
             raise InvalidArgument("grammar", compiled, "combinators with at least one field()")
         self._fields = dict(fields)
         self.try_parse = compiled.read
-        if self._starts is None and compiled.start is not None:
-            self._starts = first_characters(compiled.start)
+        if compiled.start is not None:
+            if self._starts is None:
+                self._starts = first_characters(compiled.start)
+            self._pattern = self._pattern or without_groups(compiled.start)
 
         def explain(line: str) -> LineError | None:
             return None if compiled.read(line) is not None else compiled.explain(line)
@@ -196,6 +205,13 @@ class Format:
         ``""`` stands for all beyond ASCII.
         """
         return self._starts
+
+    @property
+    def pattern(self) -> str | None:
+        """A regular expression that matches at the begin of every line of this kind, if known."""
+        if self._pattern is None:
+            self._complete()
+        return self._pattern
 
     def explain(self, line: str) -> LineError | None:
         """Why ``line`` is not of this kind, and where; ``None`` if it is."""
