@@ -14,6 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._follow import Follow
+    from ._syslog_listener import SyslogListener
+    from ._where import Where, WhereMistake
+    from .engine import Account, Batching, Engine, Parsed
     from .parser import Batch, Counts, Explanation, Format, Parser, Reject, parse
     from .schema import (
         Applied,
@@ -26,9 +30,15 @@ if TYPE_CHECKING:
         fingerprint,
         infer,
     )
+    from .sinks import Arrow, JsonLines, Objects, OtelLogs
+    from .templates import TemplateMiner
     from .tracking import SchemaChanged, SchemaTracker
 
 _HOMES: dict[str, tuple[str, ...]] = {
+    "_follow": ("Follow",),
+    "_syslog_listener": ("SyslogListener",),
+    "_where": ("Where", "WhereMistake"),
+    "engine": ("Account", "Batching", "Engine", "Parsed"),
     "parser": ("Batch", "Counts", "Explanation", "Format", "Parser", "Reject", "parse"),
     "schema": (
         "Applied",
@@ -41,18 +51,38 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "fingerprint",
         "infer",
     ),
+    "sinks": ("Arrow", "JsonLines", "Objects", "OtelLogs"),
+    "templates": ("TemplateMiner",),
     "tracking": ("SchemaChanged", "SchemaTracker"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("combinators", "formats", "schema", "tracking")
+_MODULES: tuple[str, ...] = (
+    "combinators",
+    "engine",
+    "formats",
+    "schema",
+    "sinks",
+    "sources",
+    "templates",
+    "tracking",
+)
 
 __all__ = (
+    "Account",
     "Applied",
+    "Arrow",
     "Batch",
+    "Batching",
     "Counts",
+    "Engine",
     "Explanation",
     "FieldChange",
+    "Follow",
     "Format",
+    "JsonLines",
+    "Objects",
+    "OtelLogs",
+    "Parsed",
     "Parser",
     "Reject",
     "Schema",
@@ -62,6 +92,10 @@ __all__ = (
     "SchemaField",
     "SchemaTracker",
     "Schemas",
+    "SyslogListener",
+    "TemplateMiner",
+    "Where",
+    "WhereMistake",
     "fingerprint",
     "infer",
     "parse",
