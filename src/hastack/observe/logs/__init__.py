@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         infer,
     )
     from .sinks import Arrow, JsonLines, Objects, OtelLogs
+    from .templates import TemplateMiner
     from .tracking import SchemaChanged, SchemaTracker
 
 _HOMES: dict[str, tuple[str, ...]] = {
@@ -55,6 +56,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "infer",
     ),
     "sinks": ("Arrow", "JsonLines", "Objects", "OtelLogs"),
+    "templates": ("TemplateMiner",),
     "tracking": ("SchemaChanged", "SchemaTracker"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -65,6 +67,7 @@ _MODULES: tuple[str, ...] = (
     "schema",
     "sinks",
     "sources",
+    "templates",
     "tracking",
 )
 
@@ -96,6 +99,7 @@ __all__ = (
     "SchemaTracker",
     "Schemas",
     "SyslogListener",
+    "TemplateMiner",
     "Where",
     "WhereMistake",
     "fingerprint",
