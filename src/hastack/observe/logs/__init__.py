@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .redaction import Redactor
     from .schema import (
         Applied,
         FieldChange,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .tracking import SchemaChanged, SchemaTracker
 
 _HOMES: dict[str, tuple[str, ...]] = {
+    "redaction": ("Redactor",),
     "schema": (
         "Applied",
         "FieldChange",
@@ -37,11 +39,12 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "tracking": ("SchemaChanged", "SchemaTracker"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("combinators", "schema", "tracking")
+_MODULES: tuple[str, ...] = ("combinators", "redaction", "schema", "tracking")
 
 __all__ = (
     "Applied",
     "FieldChange",
+    "Redactor",
     "Schema",
     "SchemaCache",
     "SchemaChanged",
