@@ -31,6 +31,20 @@ Each class is also the standard-library class that a caller would expect, so exi
     │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
+    ├── WasmError
+    │   ├── InvalidModule           ValueError; ``offset``: no WebAssembly module
+    │   ├── ModuleRefused           ``reasons``: more than the limits allow
+    │   ├── UnresolvedImports       LookupError; ``imports`` that nobody granted
+    │   ├── NotTrusted              PermissionError; not signed as demanded
+    │   ├── CompileFailed           not compiled within its time and memory
+    │   ├── PoolExhausted           all instances of a plugin are busy
+    │   ├── OutOfBounds             IndexError; ``pointer``, ``length``, ``size``
+    │   ├── GuestFailed             RuntimeError; the guest says so itself
+    │   │   └── GuestExit           ``status``
+    │   └── Trap                    RuntimeError; ``code``: the guest did what it may not
+    │       ├── GuestDeadline       TimeoutError; ran too long
+    │       └── OutOfFuel           ran too many instructions
+    ├── WorkerDied                  RuntimeError; ``work``, ``exit_status``
     └── MissingDependency           ImportError; ``package``, ``extra``
 
 Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
@@ -44,6 +58,7 @@ from ._core._errors import (
     CircuitOpen,
     ClosedError,
     Compacted,
+    CompileFailed,
     ConcurrencyLimited,
     ConfigError,
     ConfigMistake,
@@ -51,14 +66,23 @@ from ._core._errors import (
     DeadlineExceeded,
     DiscoveryError,
     ForkUnsafe,
+    GuestDeadline,
+    GuestExit,
+    GuestFailed,
     HastackError,
     InvalidArgument,
     InvalidKey,
+    InvalidModule,
     LeaseLost,
     LifecycleError,
     MissingDependency,
+    ModuleRefused,
     NoInstance,
     NotAuthorized,
+    NotTrusted,
+    OutOfBounds,
+    OutOfFuel,
+    PoolExhausted,
     RateLimited,
     Rejected,
     RequestTooLarge,
@@ -69,6 +93,10 @@ from ._core._errors import (
     StoreError,
     StoreTimeout,
     StoreUnavailable,
+    Trap,
+    UnresolvedImports,
+    WasmError,
+    WorkerDied,
 )
 
 __all__ = (
@@ -76,6 +104,7 @@ __all__ = (
     "CircuitOpen",
     "ClosedError",
     "Compacted",
+    "CompileFailed",
     "ConcurrencyLimited",
     "ConfigError",
     "ConfigMistake",
@@ -83,14 +112,23 @@ __all__ = (
     "DeadlineExceeded",
     "DiscoveryError",
     "ForkUnsafe",
+    "GuestDeadline",
+    "GuestExit",
+    "GuestFailed",
     "HastackError",
     "InvalidArgument",
     "InvalidKey",
+    "InvalidModule",
     "LeaseLost",
     "LifecycleError",
     "MissingDependency",
+    "ModuleRefused",
     "NoInstance",
     "NotAuthorized",
+    "NotTrusted",
+    "OutOfBounds",
+    "OutOfFuel",
+    "PoolExhausted",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
@@ -101,4 +139,8 @@ __all__ = (
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "Trap",
+    "UnresolvedImports",
+    "WasmError",
+    "WorkerDied",
 )

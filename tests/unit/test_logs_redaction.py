@@ -83,6 +83,9 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_X
         ("password=password=x", "password=[secret]"),
         ("\u0130 password=x", "\u0130 password=[secret]"),  # its small letter is two
         ("4111 1111 1111 1111", "[card]"),
+        ("1234 4111 1111 1111 1111 200 7", "1234 [card] 200 7"),
+        ("2026 3782 822463 10005", "2026 [card]"),
+        ("6011 0000 0000 0000 001 7", "[card] 7"),
         ("4111-1111-1111-1111.", "[card]."),
         ("card=378282246310005;", "card=[card];"),
         ("3782 822463 10005", "[card]"),

@@ -77,6 +77,11 @@ class BackendConfig:
     )
     token: Secret | None = setting(None, help="Sent as 'Authorization: Bearer ...'.")
     compression: str | None = setting(None, help="Unset: the best that the protocol knows.")
+    histograms: Literal["native", "classic", "custom"] = setting(
+        "native",
+        help="remote-write: 'native' sends exponential histograms as native ones, 'custom' those "
+        "with explicit bounds as well (version 2), 'classic' buckets for all.",
+    )
     timeout: Seconds = setting(10.0, above=0.0, help="Time for one request.")
     ca_file: str | None = setting(None, help="Trusted certificates, in place of the system's.")
     cert_file: str | None = setting(None, help="Own certificate.")

@@ -14,6 +14,7 @@ from hastack._health_http import TEXT, Reply, refused
 from ._compress import compress
 from ._prometheus_text import PrometheusText
 from ._threads import log
+from ._totals import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,8 @@ class MetricsEndpoint:
     Args:
         *sources: Each returns ``MetricsData``, or ``None``: `Metrics.collect` of
             `hastack.observe.instruments`, `hastack.observe.metrics.MetricReader.read`, or
-            ``get_metrics_data`` of the SDK's ``InMemoryMetricReader``.
+            ``get_metrics_data`` of the SDK's ``InMemoryMetricReader``. Delta temporality is added
+            up.
         page: How it is written.
         max_scrapes: Scrapes at once; one more is answered 503 with ``Retry-After``.
 
@@ -59,7 +61,7 @@ class MetricsEndpoint:
         for source in sources:
             if not callable(source):
                 raise InvalidArgument("sources", source, "callables")
-        self._sources = sources
+        self._sources = [(source, Totals()) for source in sources]
         self._page = page or PrometheusText()
         self._max = _validate.integer("max_scrapes", max_scrapes)
         self._left_out: frozenset[str] = frozenset()
@@ -72,6 +74,7 @@ class MetricsEndpoint:
         self._counts: dict[str, int] = {}
         self._took = 0.0
         self._last: Exposition | None = None
+        self._late = 0
 
     def answer(self, method: str = "GET", *, accept: str = "", encoding: str = "") -> Reply:
         """The response to one request; it never raises.
@@ -104,8 +107,10 @@ class MetricsEndpoint:
             self._places.release()
 
     def _scraped(self, accept: str, encoding: str) -> Reply:
-        found = self._page.render(*[source() for source in self._sources], accept=accept)
+        collected = [totals.of(source) for source, totals in self._sources]
+        found = self._page.render(*[each.data for each in collected], accept=accept)
         self._last = found
+        self._late = sum(each.left_out for each in collected)
         self._tell(found)
         body, extra = found.body, [("vary", "Accept, Accept-Encoding")]
         if len(body) >= _WORTH_IT and takes_gzip(encoding):
@@ -141,6 +146,7 @@ class MetricsEndpoint:
             "unsupported": last.unsupported,
             "conflict": last.conflicts,
             "duplicate": last.duplicates,
+            "out_of_order": self._late,
         }
 
     @property

@@ -284,9 +284,10 @@ def emit(exporters: tuple[Exporter, ...], data: MetricsData) -> bool:
     """Put a collection into the queues; whether all took it."""
     admitted = True
     for exporter in exporters:
-        units = exporter.count([data])
+        cumulated = exporter._cumulated(data)
+        units = exporter.count([cumulated])
         if units:
-            resource = data.resource_metrics[0].resource
+            resource = cumulated.resource_metrics[0].resource
             lane = exporter.lane_of(resource)
-            admitted = exporter.emit(lane, data, size_of_points(units), units) and admitted
+            admitted = exporter.emit(lane, cumulated, size_of_points(units), units) and admitted
     return admitted

@@ -1,6 +1,11 @@
-"""Log lines as typed records. Importing `combinators` needs ``hastack[logs]``.
+"""Log lines as typed records: of known formats, or of those that users describe.
 
-Names load on first use.
+Everything needs ``hastack[logs]`` when it is first used.
+
+Example:
+    >>> from hastack.observe import logs
+    >>> logs.parse("level=info took=7")
+    {'level': 'info', 'took': 7}
 """
 
 from __future__ import annotations
@@ -9,6 +14,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._follow import Follow
+    from ._syslog_listener import SyslogListener
+    from ._where import Where, WhereMistake
+    from .engine import Account, Batching, Engine, Parsed
+    from .parser import Batch, Counts, Explanation, Format, Parser, Reject, parse
     from .redaction import Redactor
     from .schema import (
         Applied,
@@ -21,9 +31,15 @@ if TYPE_CHECKING:
         fingerprint,
         infer,
     )
+    from .sinks import Arrow, JsonLines, Objects, OtelLogs
     from .tracking import SchemaChanged, SchemaTracker
 
 _HOMES: dict[str, tuple[str, ...]] = {
+    "_follow": ("Follow",),
+    "_syslog_listener": ("SyslogListener",),
+    "_where": ("Where", "WhereMistake"),
+    "engine": ("Account", "Batching", "Engine", "Parsed"),
+    "parser": ("Batch", "Counts", "Explanation", "Format", "Parser", "Reject", "parse"),
     "redaction": ("Redactor",),
     "schema": (
         "Applied",
@@ -36,15 +52,40 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "fingerprint",
         "infer",
     ),
+    "sinks": ("Arrow", "JsonLines", "Objects", "OtelLogs"),
     "tracking": ("SchemaChanged", "SchemaTracker"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("combinators", "redaction", "schema", "tracking")
+_MODULES: tuple[str, ...] = (
+    "combinators",
+    "engine",
+    "formats",
+    "redaction",
+    "schema",
+    "sinks",
+    "sources",
+    "tracking",
+)
 
 __all__ = (
+    "Account",
     "Applied",
+    "Arrow",
+    "Batch",
+    "Batching",
+    "Counts",
+    "Engine",
+    "Explanation",
     "FieldChange",
+    "Follow",
+    "Format",
+    "JsonLines",
+    "Objects",
+    "OtelLogs",
+    "Parsed",
+    "Parser",
     "Redactor",
+    "Reject",
     "Schema",
     "SchemaCache",
     "SchemaChanged",
@@ -52,8 +93,12 @@ __all__ = (
     "SchemaField",
     "SchemaTracker",
     "Schemas",
+    "SyslogListener",
+    "Where",
+    "WhereMistake",
     "fingerprint",
     "infer",
+    "parse",
 )
 
 

@@ -6,7 +6,7 @@ none of them imports another, and any object of the right shape takes a part's p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ __all__ = (
     "Stage",
 )
 
-Record: TypeAlias = dict[str, object]
+Record: TypeAlias = dict[str, Any]
 """The fields of one line, typed; a field that the line does not have is ``None`` or missing."""
 
 Line: TypeAlias = str | bytes
@@ -36,16 +36,20 @@ class FormatLike(Protocol):
     @property
     def name(self) -> str:
         """Such as ``"nginx.combined"``."""
+        ...
 
     @property
     def fields(self) -> Mapping[str, str]:
         """Name of each field that the grammar knows, and the word for its type."""
+        ...
 
-    def try_parse(self, line: str) -> Record | None:
+    def try_parse(self, line: str, /) -> Record | None:
         """The record, or ``None`` when the line is not of this kind."""
+        ...
 
-    def explain(self, line: str) -> object | None:
+    def explain(self, line: str, /) -> object | None:
         """Why the line is not of this kind: a mistake with ``column``; ``None`` if it is."""
+        ...
 
 
 class RejectLike(Protocol):
@@ -54,14 +58,17 @@ class RejectLike(Protocol):
     @property
     def line(self) -> Line:
         """The line."""
+        ...
 
     @property
     def number(self) -> int:
         """Its place among the lines handed in, from 0."""
+        ...
 
     @property
     def reason(self) -> str:
         """Why, in a few words that can be counted."""
+        ...
 
 
 class BatchLike(Protocol):
@@ -70,18 +77,22 @@ class BatchLike(Protocol):
     @property
     def records(self) -> list[Record]:
         """In the order of the lines."""
+        ...
 
     @property
     def formats(self) -> Sequence[FormatLike]:
         """The format of each record."""
+        ...
 
     @property
     def numbers(self) -> Sequence[int]:
         """The place of the line of each record, from 0."""
+        ...
 
     @property
     def rejects(self) -> Sequence[RejectLike]:
         """The others."""
+        ...
 
 
 class ParserLike(Protocol):
@@ -89,6 +100,7 @@ class ParserLike(Protocol):
 
     def parse_lines(self, lines: Iterable[Line], /) -> BatchLike:
         """Read lines; ``len(lines) == len(records) + len(rejects)``."""
+        ...
 
 
 class Stage(Protocol):
@@ -96,6 +108,7 @@ class Stage(Protocol):
 
     def apply(self, batch: BatchLike, /) -> object:
         """Change records where they are. None is added, none is taken away."""
+        ...
 
 
 class Mined(Protocol):
@@ -104,10 +117,12 @@ class Mined(Protocol):
     @property
     def template(self) -> str:
         """The fixed text, with a mark for each variable part."""
+        ...
 
     @property
     def values(self) -> Sequence[str]:
         """The variable parts, in order."""
+        ...
 
 
 @runtime_checkable
@@ -116,3 +131,4 @@ class Miner(Protocol):
 
     def add(self, message: str, /) -> Mined:
         """Take a message into account, and say what it is made of."""
+        ...

@@ -199,12 +199,18 @@ def _value(text: str, name: re.Match[str]) -> tuple[int, int]:
 
 def cards(text: str, replace: Replace) -> str:
     """Numbers of payment cards, in groups or not."""
-
-    def check(found: re.Match[str]) -> str:
+    parts: list[str] = []
+    done = at = 0
+    while (found := CARD.search(text, at)) is not None:
+        at = found.start() + 1  # what failed may have begun with a number before that of a card
         digits = found[0].replace(" ", "").replace("-", "")
-        return replace(digits) if is_card(digits) else found[0]
-
-    return CARD.sub(check, text)
+        end = found.end()
+        if len(digits) == 19 and len(found[0]) == 23 and not is_card(digits):
+            digits, end = digits[:16], end - 4  # three digits of something else
+        if is_card(digits):
+            parts += [text[done : found.start()], replace(digits)]
+            done = at = end
+    return "".join([*parts, text[done:]]) if parts else text
 
 
 _RANDOM: Final = re.compile(r"(?<![A-Za-z0-9_+-])[A-Za-z0-9_+-]{32,}+={0,2}")

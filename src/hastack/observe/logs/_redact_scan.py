@@ -150,7 +150,7 @@ def _pieces(
             if at < 0:
                 return
         else:
-            at += len(piece)
+            at += 1
         at = data.find(piece, at)
 
 
