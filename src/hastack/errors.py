@@ -31,6 +31,14 @@ Each class is also the standard-library class that a caller would expect, so exi
     │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
+    ├── EbpfError
+    │   ├── MalformedObject         ValueError; ``problem``, ``where``
+    │   ├── Unsupported             NotImplementedError; ``feature``, ``reason``, ``remedy``
+    │   ├── KernelRefused           OSError; ``operation``, ``errno``, ``hint``, ``detail``
+    │   │   └── VerifierError       ``program``, ``reason``, ``instruction``, ``source``, ``log``
+    │   ├── MapIncompatible         ValueError; ``name``, ``differences``
+    │   ├── PolicyViolation         PermissionError; ``violations``
+    │   └── SignatureInvalid        PermissionError
     └── MissingDependency           ImportError; ``package``, ``extra``
 
 Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
@@ -50,25 +58,33 @@ from ._core._errors import (
     ContextError,
     DeadlineExceeded,
     DiscoveryError,
+    EbpfError,
     ForkUnsafe,
     HastackError,
     InvalidArgument,
     InvalidKey,
+    KernelRefused,
     LeaseLost,
     LifecycleError,
+    MalformedObject,
+    MapIncompatible,
     MissingDependency,
     NoInstance,
     NotAuthorized,
+    PolicyViolation,
     RateLimited,
     Rejected,
     RequestTooLarge,
     RetryBudgetExhausted,
     ShutdownRequested,
+    SignatureInvalid,
     StartFailed,
     StopFailed,
     StoreError,
     StoreTimeout,
     StoreUnavailable,
+    Unsupported,
+    VerifierError,
 )
 
 __all__ = (
@@ -82,23 +98,31 @@ __all__ = (
     "ContextError",
     "DeadlineExceeded",
     "DiscoveryError",
+    "EbpfError",
     "ForkUnsafe",
     "HastackError",
     "InvalidArgument",
     "InvalidKey",
+    "KernelRefused",
     "LeaseLost",
     "LifecycleError",
+    "MalformedObject",
+    "MapIncompatible",
     "MissingDependency",
     "NoInstance",
     "NotAuthorized",
+    "PolicyViolation",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
+    "SignatureInvalid",
     "StartFailed",
     "StopFailed",
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "Unsupported",
+    "VerifierError",
 )
