@@ -25,10 +25,13 @@ demo: ## run the main job: one service under overload, once per strategy (ARGS=.
 	@$(BOOTSTRAP) --extras cli,web
 	@$(BIN)/hastack demo $(ARGS)
 
+# Files go to workers in order, so that the long ones (tests/integration) do not come last.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+
 # The order is: what fails fastest first, and pytest last, so that its closing line ends the output.
 test: debian venv ## everything CI runs: lint, types, import contract, docs, tests with coverage
 	@$(MAKE) --no-print-directory -j2 -O lint types contract docs
-	@$(BIN)/python -m pytest $$($(BIN)/python scripts/pure.py cov-flags) $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $$($(BIN)/python scripts/pure.py cov-flags) $(ARGS)
 
 test-all: ## the tests on every Python found, and once more on a compiled build
 	@$(PYTHON) scripts/test_all.py $(ARGS)
@@ -65,7 +68,7 @@ venv:
 	@$(BOOTSTRAP) --extras all --groups dev
 
 debian:
-	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,etcd-client,prometheus
+	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,etcd-client,prometheus,clang,lld,wabt,libbpf-dev,iproute2
 
 clean: ## remove everything the targets made
 	rm -rf .venv* build dist docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache \

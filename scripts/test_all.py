@@ -64,13 +64,20 @@ def tests(venv: str, *arguments: str, expect: str) -> int:
     status = subprocess.run([python, "-c", check], cwd="/", check=False).returncode
     if status:
         return status
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", *arguments]
+    workers = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    options = ["-q", "-p", "no:cacheprovider", *workers]
+    command = [python, "-m", "pytest", *options, "tests", *arguments]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def main() -> None:
     """Everything, to the end; the exit status says whether all passed."""
-    need_debian(["nginx", "gcc", "etcd-server", "etcd-client", "prometheus"])
+    need_debian(
+        [
+            *("nginx", "gcc", "etcd-server", "etcd-client", "prometheus", "clang", "lld", "wabt"),
+            *("libbpf-dev", "iproute2"),
+        ]
+    )
     pythons = interpreters()
     if not pythons:
         raise SystemExit(f"hastack: no Python of {', '.join(SUPPORTED)} found")

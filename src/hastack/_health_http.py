@@ -20,7 +20,18 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PATHS = {"/healthz": "live", "/readyz": "ready", "/startupz": "startup", "/metrics": "metrics"}
 """Which question each path asks."""
 
-REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+MAX_HEAD = 8192
+"""Bytes of a request line with its headers; probes and scrapers send a few hundred."""
 
 
 @attrs.frozen
@@ -41,6 +52,40 @@ class Reply:
             ("cache-control", "no-store"),
             *self.extra,
         )
+
+
+BAD = Reply(400, TEXT, b"bad request\n")
+NOT_FOUND = Reply(404, TEXT, b"not found\n")
+TOO_LARGE = Reply(431, TEXT, b"request header too large\n")
+
+
+@attrs.frozen
+class Request:
+    """What the head of a request asks for; names of fields in lower case."""
+
+    method: str
+    path: str
+    query: str
+    fields: Mapping[str, str]
+
+
+def parsed(head: bytes) -> Request | None:
+    """The head of an HTTP/1 request, up to the empty line; ``None`` if it is none."""
+    line, *rest = head.decode("latin-1").split("\r\n")
+    words = line.split(" ")
+    if len(words) != 3 or not words[1].startswith("/") or not words[2].startswith("HTTP/1."):
+        return None
+    path, _, query = words[1].partition("?")
+    pairs = [field.partition(":") for field in rest]
+    return Request(words[0], path, query, {name.lower(): value.strip() for name, _, value in pairs})
+
+
+def wire(reply: Reply, method: str) -> bytes:
+    """``reply`` as it goes over a connection that is closed afterwards."""
+    lines = [f"HTTP/1.1 {reply.status} {REASONS[reply.status]}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers]
+    lines += ["connection: close", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + (b"" if method == "HEAD" else reply.body)
 
 
 def question(path: str, root: str, paths: Mapping[str, str]) -> str | None:

@@ -39,6 +39,19 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── MapIncompatible         ValueError; ``name``, ``differences``
     │   ├── PolicyViolation         PermissionError; ``violations``
     │   └── SignatureInvalid        PermissionError
+    ├── WasmError
+    │   ├── InvalidModule           ValueError; ``offset``: no WebAssembly module
+    │   ├── ModuleRefused           ``reasons``: more than the limits allow
+    │   ├── UnresolvedImports       LookupError; ``imports`` that nobody granted
+    │   ├── NotTrusted              PermissionError; not signed as demanded
+    │   ├── CompileFailed           not compiled within its time and memory
+    │   ├── PoolExhausted           all instances of a plugin are busy
+    │   ├── OutOfBounds             IndexError; ``pointer``, ``length``, ``size``
+    │   ├── GuestFailed             RuntimeError; the guest says so itself
+    │   │   └── GuestExit           ``status``
+    │   └── Trap                    RuntimeError; ``code``: the guest did what it may not
+    │       ├── GuestDeadline       TimeoutError; ran too long
+    │       └── OutOfFuel           ran too many instructions
     └── MissingDependency           ImportError; ``package``, ``extra``
 
 Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
@@ -52,6 +65,7 @@ from ._core._errors import (
     CircuitOpen,
     ClosedError,
     Compacted,
+    CompileFailed,
     ConcurrencyLimited,
     ConfigError,
     ConfigMistake,
@@ -60,18 +74,27 @@ from ._core._errors import (
     DiscoveryError,
     EbpfError,
     ForkUnsafe,
+    GuestDeadline,
+    GuestExit,
+    GuestFailed,
     HastackError,
     InvalidArgument,
     InvalidKey,
+    InvalidModule,
     KernelRefused,
     LeaseLost,
     LifecycleError,
     MalformedObject,
     MapIncompatible,
     MissingDependency,
+    ModuleRefused,
     NoInstance,
     NotAuthorized,
+    NotTrusted,
+    OutOfBounds,
+    OutOfFuel,
     PolicyViolation,
+    PoolExhausted,
     RateLimited,
     Rejected,
     RequestTooLarge,
@@ -83,8 +106,11 @@ from ._core._errors import (
     StoreError,
     StoreTimeout,
     StoreUnavailable,
+    Trap,
+    UnresolvedImports,
     Unsupported,
     VerifierError,
+    WasmError,
 )
 
 __all__ = (
@@ -92,6 +118,7 @@ __all__ = (
     "CircuitOpen",
     "ClosedError",
     "Compacted",
+    "CompileFailed",
     "ConcurrencyLimited",
     "ConfigError",
     "ConfigMistake",
@@ -100,18 +127,27 @@ __all__ = (
     "DiscoveryError",
     "EbpfError",
     "ForkUnsafe",
+    "GuestDeadline",
+    "GuestExit",
+    "GuestFailed",
     "HastackError",
     "InvalidArgument",
     "InvalidKey",
+    "InvalidModule",
     "KernelRefused",
     "LeaseLost",
     "LifecycleError",
     "MalformedObject",
     "MapIncompatible",
     "MissingDependency",
+    "ModuleRefused",
     "NoInstance",
     "NotAuthorized",
+    "NotTrusted",
+    "OutOfBounds",
+    "OutOfFuel",
     "PolicyViolation",
+    "PoolExhausted",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
@@ -123,6 +159,9 @@ __all__ = (
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "Trap",
+    "UnresolvedImports",
     "Unsupported",
     "VerifierError",
+    "WasmError",
 )

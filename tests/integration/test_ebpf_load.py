@@ -14,7 +14,7 @@ from hastack import ebpf
 from hastack.ebpf import _libbpf, features
 from hastack.errors import (
     ClosedError,
-    HastackError,
+    ForkUnsafe,
     InvalidArgument,
     KernelRefused,
     Unsupported,
@@ -189,14 +189,20 @@ def test_everything_is_given_back(basics):
     assert settles(loaded)
 
 
+def forget(objects: list) -> None:
+    objects.clear()
+    gc.collect()
+
+
 def test_a_forgotten_link_says_so(basics):
     needs("program:raw_tracepoint")
     before = open_descriptors()
     obj = ebpf.load(basics, programs=["raw"])
     obj.raw.attach()
+    gone = [obj]
+    del obj
     with pytest.warns(ResourceWarning, match="link of raw to raw tracepoint sys_enter"):
-        del obj
-        gc.collect()
+        forget(gone)
     assert open_descriptors() == before
 
 
@@ -214,10 +220,8 @@ def test_a_forked_child_holds_no_links_and_no_readers(basics):
                     assert obj.table[3].count == 9
                     obj.table[4] = {"count": 1}
                     for use in (ring.take, ring.read_batch, ring.fileno):
-                        try:
+                        with pytest.raises(ForkUnsafe, match="before the fork"):
                             use()
-                        except HastackError as error:
-                            assert "fork" in str(error)
                     ring.close()
                     obj.close()
                     code = 0
@@ -262,7 +266,7 @@ def test_close_from_another_thread_while_in_use(basics):
 def test_what_is_missing_is_said(monkeypatch, basics):
     monkeypatch.setattr(_libbpf, "_found", None)
     monkeypatch.setattr(_libbpf, "candidates", lambda: ["/nowhere/libbpf.so.9"])
-    with pytest.raises(Unsupported, match="libbpf is not available.*apt-get install libbpf1"):
+    with pytest.raises(Unsupported, match=r"libbpf is not available.*apt-get install libbpf1"):
         ebpf.load(basics)
     monkeypatch.undo()
     monkeypatch.setenv("HASTACK_LIBBPF", "/somewhere/libbpf.so")

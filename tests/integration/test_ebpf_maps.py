@@ -118,7 +118,7 @@ def test_queues_stacks_and_bloom_filters(obj):
     assert 77 in seen
     assert sum(n in seen for n in range(1000, 1100)) < 60
     for use in (lambda: line[1], lambda: list(line), lambda: seen.remove(1), lambda: list(seen)):
-        with pytest.raises(Unsupported, match="has none|has no keys"):
+        with pytest.raises(Unsupported, match=r"has none|has no keys"):
             use()
 
 

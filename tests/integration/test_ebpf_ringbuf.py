@@ -216,7 +216,7 @@ def test_the_object_closes_its_readers(spec):
     ring = obj.ring("events")
     done = threading.Event()
 
-    def read() -> None:
+    def read(ring=ring) -> None:
         for _ in ring:
             pass
         done.set()
@@ -228,5 +228,5 @@ def test_the_object_closes_its_readers(spec):
     assert done.wait(20)
     thread.join()
     assert ring.closed
-    del obj, ring
+    del obj, ring, read, thread
     assert open_descriptors() == before

@@ -5,6 +5,7 @@ Each scenario runs in a process of its own, so that only its own use of gRPC com
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -16,25 +17,39 @@ BOUND = 40.0  # seconds; ends what hangs
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
 PRELUDE = f"""
-import asyncio, os, sys, warnings
+import asyncio, os, sys, time, warnings
 sys.path.insert(0, {str(SUPPORT)!r})
 warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads, since 3.12
 from forking import run_in_fork
 from hastack.discovery import etcd
 from hastack.errors import ForkUnsafe
 
-client = etcd.Client(sys.argv[1])
+client = etcd.Client(sys.argv[1], timeout=10.0)
 
 def use():
     asyncio.run(client.put("k", "v"))
     assert client.sync.get("k").value == b"v"
 
+def enter(thing):
+    with thing:
+        pass
+
 def refused():
-    for call in (use, lambda: client.sync.get("k"), lambda: asyncio.run(client.get("k"))):
+    for call in (
+        use,
+        lambda: client.sync.get("k"),
+        lambda: asyncio.run(client.get("k")),
+        lambda: enter(client.sync.lease(5.0)),
+        lambda: enter(client.sync.keep("kept", "v", ttl=5.0)),
+        lambda: next(iter(client.sync.watch("k").__enter__())),
+    ):
+        began = time.monotonic()
         try:
             call()
         except ForkUnsafe as error:
             assert "close the client before the fork" in str(error)
+            # At once: the client's own timeout is twice as long.
+            assert time.monotonic() - began < 5.0, call
         else:
             raise AssertionError("it was used after all")
 """
@@ -43,6 +58,7 @@ def refused():
 def program(etcd, code):
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + textwrap.dedent(code), etcd.endpoint],
+        env={k: v for k, v in os.environ.items() if k != "GRPC_ENABLE_FORK_SUPPORT"},
         capture_output=True,
         text=True,
         timeout=BOUND,
@@ -94,6 +110,63 @@ def test_a_client_with_open_connections_says_so_in_the_child(etcd, before):
         for n in range(3):
             run_in_fork(refused)
             use()  # the parent goes on
+        """,
+    )
+
+
+@pytest.mark.parametrize("where", ["client.sync", "another loop"])
+def test_a_child_lives_however_busy_the_connections_were(etcd, where):
+    """With gRPC's own hooks, one child in three dies before it runs."""
+    program(
+        etcd,
+        f"""
+        import threading
+
+        assert "GRPC_ENABLE_FORK_SUPPORT" not in os.environ
+        stop = False
+
+        async def busy_loop():
+            while not stop:
+                await client.put("k", "v")
+
+        def busy():
+            if {where!r} == "another loop":
+                asyncio.run(busy_loop())
+            while not stop:
+                client.sync.put("k", "v")
+
+        def child():
+            try:
+                client.sync.get("k")
+            except ForkUnsafe:
+                return
+            raise AssertionError("it was used after all")
+
+        client.sync.put("k", "v")
+        threads = [threading.Thread(target=busy) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for n in range(30):
+                run_in_fork(child)
+        finally:
+            stop = True
+            for thread in threads:
+                thread.join()
+        assert "GRPC_ENABLE_FORK_SUPPORT" not in os.environ
+        use()
+        """,
+    )
+
+
+@pytest.mark.parametrize("value", ["1", "0"])
+def test_the_program_decides_about_hooks_of_grpc_itself(etcd, value):
+    program(
+        etcd,
+        f"""
+        os.environ["GRPC_ENABLE_FORK_SUPPORT"] = {value!r}
+        use()
+        assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == {value!r}
         """,
     )
 

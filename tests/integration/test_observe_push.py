@@ -13,6 +13,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 from push_servers import LokiServer, RemoteWriteServer
 
+from hastack.errors import InvalidArgument
 from hastack.observe import BackendConfig, QueueConfig, SpillConfig, instruments
 from hastack.observe._backends import exporter_of, exporters_of
 from hastack.observe.metrics import Collector
@@ -163,6 +164,32 @@ def test_remote_write_of_version_2():
         assert values(server, "app_orders_total") == [3.0]
         assert set(server.seen) == {2}
         exporter.shutdown(1.0)
+
+
+@pytest.mark.parametrize(
+    ("histograms", "names"),
+    [
+        ("custom", {"app_latency_seconds"}),
+        ("native", {f"app_latency_seconds_{each}" for each in ("bucket", "count", "sum")}),
+    ],
+)
+def test_histograms_as_the_configuration_says(histograms, names):
+    with RemoteWriteServer() as server:
+        backend = BackendConfig(kind="remote-write", endpoint=server.url, histograms=histograms)
+        exporter = exporter_of("prom", backend, "metrics", queue=FAST)
+        metrics = instruments.Metrics()
+        metrics.meter("app").histogram("app.latency", unit="s").record(0.1)
+        Collector(metrics, exporter, resource=RESOURCE).close()
+        assert exporter.force_flush(20.0)
+        exporter.shutdown(1.0)
+        assert {*server.samples, *server.histograms} - {"target_info"} == names
+        assert exporter.account().sent == 1
+
+
+def test_histograms_are_a_matter_of_remote_write():
+    backend = BackendConfig(kind="loki", endpoint="http://127.0.0.1:9", histograms="custom")
+    with pytest.raises(InvalidArgument, match="histograms"):
+        exporters_of("loki", backend)
 
 
 @pytest.mark.parametrize("polite", [True, False])

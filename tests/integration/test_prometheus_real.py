@@ -6,8 +6,8 @@ import cramjam
 import prometheus_servers
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.metrics import Histogram, MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import (
     ExplicitBucketHistogramAggregation,
     ExponentialBucketHistogramAggregation,
@@ -16,8 +16,11 @@ from opentelemetry.sdk.metrics.view import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from hastack.observe import BackendConfig, MetricsEndpoint, MetricsServer, QueueConfig
+from hastack.observe._backends import exporter_of
 from hastack.observe._prometheus_text import PrometheusText
 from hastack.observe._remote_write import RemoteWrite
+from hastack.observe.metrics import MetricReader
 
 pytestmark = pytest.mark.skipif(
     prometheus_servers.BINARY is None, reason="prometheus is not installed"
@@ -169,3 +172,36 @@ def test_takes_remote_writes(readers, tmp_path):
         assert float(share["value"][1]) == pytest.approx(0.5, abs=0.01)
         (half,) = server.query("histogram_quantile(1, latency_seconds)")
         assert float(half["value"][1]) == pytest.approx(3.0, rel=0.05)
+
+
+def test_differences_become_totals(tmp_path):
+    """A reader of delta temporality, pushed and scraped: Prometheus sees counters that rise."""
+    temporality = {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA}
+    pulled = InMemoryMetricReader(preferred_temporality=temporality)
+    endpoint = MetricsEndpoint(pulled.get_metrics_data)
+    with MetricsServer(endpoint, port=0) as page:
+        with prometheus_servers.running(tmp_path, page.port) as server:
+            backend = BackendConfig(kind="remote-write", endpoint=server.url)
+            exporter = exporter_of("prom", backend, "metrics", queue=QueueConfig(linger=0.01))
+            pushed = MetricReader(exporter, every=3600.0, temporality=temporality)
+            provider = MeterProvider([pulled, pushed], RESOURCE, shutdown_on_exit=False)
+            meter = provider.get_meter("tests")
+            counter = meter.create_counter("shop.orders")
+            histogram = meter.create_histogram("shop.latency", "s")
+            for _ in range(3):
+                counter.add(2, {"kind": "a"})
+                histogram.record(0.5)
+                assert pushed.force_flush(30_000)
+                time.sleep(0.01)  # another millisecond
+            counter.add(1, {"kind": "b"})  # the other one is idle meanwhile
+            assert pushed.force_flush(30_000)
+            for job in ("page", "shop/orders"):
+                (a,) = server.wait_for(f'shop_orders_total{{job="{job}",kind="a"}} == 6')
+                assert a["value"][1] == "6"
+                (b,) = server.wait_for(f'shop_orders_total{{job="{job}",kind="b"}}')
+                assert b["value"][1] == "1"
+                (count,) = server.wait_for(f'shop_latency_seconds_count{{job="{job}"}} == 3')
+                assert count["value"][1] == "3"
+            account = exporter.account()
+            assert account.sent == account.emitted == 3 * 2 + 3  # idle series are sent as well
+            provider.shutdown()

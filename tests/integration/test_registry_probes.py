@@ -9,6 +9,7 @@ import ssl
 import threading
 
 import pytest
+from certificates import Authority
 
 from hastack.discovery import GrpcHealth, Health, Http, Tcp
 from hastack.discovery._probe import ProbeFailed, Prober, _health_request, _health_status
@@ -113,46 +114,13 @@ def test_a_server_that_is_silent_is_a_failure_in_time() -> None:
 
 
 def test_https_checks_the_certificate(tmp_path) -> None:
-    certificate = pytest.importorskip("cryptography.x509")
-    key_file, cert_file = make_certificate(certificate, tmp_path)
+    authority = Authority(tmp_path)
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    theirs.load_cert_chain(cert_file, key_file)
-    ours = ssl.create_default_context(cafile=cert_file)
+    theirs.load_cert_chain(*authority.issue("server"))
+    ours = ssl.create_default_context(cafile=authority.path)
     with server(response("200 OK"), tls=theirs) as (port, _):
-        assert ask(Http(f"https://localhost:{port}/", ssl_context=ours)) is None
-        assert isinstance(ask(Http(f"https://localhost:{port}/")), ssl.SSLError)
-
-
-def make_certificate(x509, directory):
-    import datetime as dt
-
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    key_file, cert_file = directory / "key.pem", directory / "cert.pem"
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    return str(key_file), str(cert_file)
+        assert ask(Http(f"https://127.0.0.1:{port}/", ssl_context=ours)) is None
+        assert isinstance(ask(Http(f"https://127.0.0.1:{port}/")), ssl.SSLError)
 
 
 def test_grpc_health_against_the_official_servicer() -> None:

@@ -131,6 +131,7 @@ class RemoteWriteServer(_Server):
         self.versions = versions
         self.polite = polite
         self.samples = defaultdict(list)  # name -> [(labels, value)]
+        self.histograms = defaultdict(list)  # name -> [histogram]; version 2 only
         self.seen = []  # versions of the requests
 
     def answer(self, path, headers, body):
@@ -147,7 +148,11 @@ class RemoteWriteServer(_Server):
             return scripted
         plain = bytes(cramjam.snappy.decompress_raw(body))
         count = self._two(plain) if version == 2 else self._one(plain)
-        written = {"X-Prometheus-Remote-Write-Samples-Written": str(count)}
+        written = {
+            "X-Prometheus-Remote-Write-Samples-Written": str(count),
+            "X-Prometheus-Remote-Write-Histograms-Written": str(len(self.histograms)),
+            "X-Prometheus-Remote-Write-Exemplars-Written": "0",
+        }
         return 204, written if version == 2 else {}, b""
 
     def _keep(self, labels, samples):
@@ -171,5 +176,8 @@ class RemoteWriteServer(_Server):
             refs = list(series.labels_refs)
             pairs = zip(refs[::2], refs[1::2], strict=True)
             labels = {request.symbols[k]: request.symbols[v] for k, v in pairs}
-            total += self._keep(labels, series.samples)
+            total += self._keep(labels, series.samples) if series.samples else 0
+            if series.histograms:
+                with self.lock:
+                    self.histograms[labels["__name__"]] += series.histograms
         return total

@@ -58,6 +58,7 @@ HISTOGRAM = """
     12 sint64* positive_deltas
     14 int32 reset_hint
     15 int64 timestamp
+    16 double* custom_values
     17 int64 start_timestamp
 """
 SPAN = """

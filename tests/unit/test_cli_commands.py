@@ -1,9 +1,12 @@
 """The ``hastack`` command: what it prints and how it exits."""
 
+import ast
 import json
 import re
+import subprocess
 import sys
 from inspect import signature
+from pathlib import Path
 
 import attrs
 import pytest
@@ -13,8 +16,9 @@ pytest.importorskip("rich")
 
 from click.testing import CliRunner
 
+import hastack
 from hastack import cli, config
-from hastack.cli import _machine
+from hastack.cli import _config, _machine
 from hastack.cli._app import _COMMANDS, app
 
 
@@ -287,3 +291,35 @@ def test_missing_extra_of_one_command(monkeypatch, capsys):
         cli.main()
     assert caught.value.code == 2
     assert "pip install 'hastack[cli]'" in capsys.readouterr().err
+
+
+def test_config_knows_the_tables_of_every_package(tmp_path):
+    """In a process of its own: here, other tests have imported everything."""
+    file = tmp_path / "hastack.toml"
+    file.write_text("[observe]\nservise = 'shop'\n[observe.queue]\nbatch = 5\n")
+    code = f"""
+import sys
+from hastack.cli._app import app
+before = set(sys.modules)
+try:
+    app(["config", "check", {str(file)!r}])
+finally:
+    third = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+    print("opentelemetry" in third or "google" in third or "cramjam" in third)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"{file}:2: observe.servise: unknown key; did you mean 'service'?" in done.stdout
+    assert done.stdout.endswith("\nFalse\n"), done
+    assert done.stderr == "1 mistake\n"
+
+
+def test_the_command_knows_of_every_section():
+    found = set()
+    for path in Path(hastack.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = [node for node in tree.body if isinstance(node, ast.Assign)]
+        if any(ast.unparse(node.value).startswith("section(") for node in calls):
+            found.add(f"hastack.{path.relative_to(Path(hastack.__file__).parent).parts[0]}")
+    assert found == set(_config.WITH_SECTIONS)

@@ -90,7 +90,15 @@ def test_urls():
 @pytest.mark.parametrize(
     "url",
     [
-        *("http://a:1", "etcd://", "etcd:///name", "etcd://u@a", "etcd://a:x", "etcd://a,,b"),
+        *(
+            "http://a:1",
+            "etcd:a:1",
+            "etcd://",
+            "etcd:///name",
+            "etcd://u@a",
+            "etcd://a:x",
+            "etcd://a,,b",
+        ),
         *("etcd://a?timeout=5", "etcd://a#x", "", 5, "etcd://u:hidden@", "x://u:hidden@a:1"),
         "etcd://u:hidden@a:99999",
     ],

@@ -125,7 +125,12 @@ def test_a_guard_needs_no_asyncio_until_it_is_used_with_it() -> None:
 
 
 # Importing these is the opt-in: they are made of another package's classes.
-OPT_IN = ("hastack.contrib.", "hastack.cli.", "hastack.observe.logs.combinators")
+OPT_IN = (
+    "hastack.contrib.",
+    "hastack.cli.",
+    "hastack.observe.logs.combinators",
+    "hastack.observe.logs.formats._",
+)
 
 
 def test_the_base_install_is_enough_for_everything_that_is_no_opt_in() -> None:
@@ -210,8 +215,10 @@ def requirements() -> list[tuple[str, str, str]]:
     found = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("require"):
-                module = ast.literal_eval(node.args[0])
+            if not isinstance(node, ast.Call) or path.name == "_extras.py":
+                continue
+            if ast.unparse(node.func).endswith(("require", "require_grpc")):
+                module = ast.literal_eval(node.args[0]) if node.args else "grpc"
                 extra = next(ast.literal_eval(k.value) for k in node.keywords if k.arg == "extra")
                 found.append((module_name(path), module, extra))
     return found

@@ -75,6 +75,14 @@ def test_closing_one_handle_closes_no_other():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    "url", ["etcd://a", "memory://a/b", "memory://a?b", "memory:///a/", "memory://[", 5]
+)
+def test_bad_urls(url):
+    with pytest.raises(InvalidArgument, match="url="):
+        memory.connect(url)
+
+
 def test_bounds_are_checked_and_hold():
     for name in ("history_events", "history_bytes", "quota"):
         with pytest.raises(InvalidArgument, match=name):

@@ -1,5 +1,6 @@
 """Instruments in one process: what is counted, what is refused, what comes out."""
 
+import dataclasses
 import threading
 from math import inf, nan
 
@@ -15,9 +16,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from hastack import events
 from hastack.errors import InvalidArgument
-from hastack.observe import instruments
+from hastack.observe import PrometheusText, _metrics_data, instruments
 from hastack.observe.instruments import Metrics, SeriesOverflowed
 
+RESOURCE = Resource({"service.name": "shop"})
 SECONDS = {"bounds": (0.1, 1.0), "unit": "s"}
 
 
@@ -289,3 +291,65 @@ def test_exemplars_name_the_trace_under_which_something_was_counted():
 def test_an_empty_registry_is_empty_data():
     data = Metrics().collect()
     assert data.resource_metrics[0].scope_metrics == []
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_stays_is_the_same_object_at_each_collection(tmp_path, shared):
+    """Encoders and pages find again what they made of it."""
+    metrics = Metrics(directory=tmp_path if shared else None)
+    shop = metrics.meter("shop")
+    counter, histogram = shop.counter("c"), shop.histogram("h")
+    page = PrometheusText()
+    seen = []
+    for number in range(3):
+        counter.add(1, {"kind": "a"})
+        histogram.record(0.5, {"kind": "a"})
+        data = metrics.collect(RESOURCE)
+        (scope,) = data.resource_metrics[0].scope_metrics
+        points = [metric.data.data_points[0] for metric in scope.metrics]
+        seen.append([id(scope.scope), *[id(point.attributes) for point in points]])
+        assert points[0].value == number + 1
+        body = page.render(data).body.decode()
+        assert f'c_total{{kind="a",otel_scope_name="shop"}} {number + 1}\n' in body
+    assert seen[0] == seen[1] == seen[2]
+    (writer,) = page._writers.values()
+    assert sorted(len(each.lines._known) for each in writer._kept.values()) == [2, 2]
+
+
+def test_points_are_those_of_the_sdk():
+    metrics = Metrics()
+    metrics.meter("shop").counter("c").add(2.0, {"kind": "a"})
+    (scope,) = metrics.collect(RESOURCE).resource_metrics[0].scope_metrics
+    (point,) = scope.metrics[0].data.data_points
+    made = type(point)({"kind": "a"}, metrics.started, point.time_unix_nano, 2, point.exemplars)
+    assert point == made
+    assert dataclasses.asdict(point) == dataclasses.asdict(made)
+    assert point.to_json() == made.to_json()
+
+
+def test_a_point_of_another_making_is_made_by_its_own_class():
+    """A later SDK may do more than to set five fields."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Other:
+        attributes: dict
+        start_time_unix_nano: int
+        time_unix_nano: int
+        value: float
+        exemplars: list
+        more: int = 7
+
+    build = _metrics_data.Builder()
+    assert build._plain
+    assert not _metrics_data._is_plain(Other)
+    metrics = Metrics()
+    metrics.meter("shop").counter("c").add(3)
+    metrics._builder = build
+    before = metrics.collect(RESOURCE)
+    build._plain = False
+    after = metrics.collect(RESOURCE)
+    values = [
+        data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points[0].value
+        for data in (before, after)
+    ]
+    assert values == [3, 3]

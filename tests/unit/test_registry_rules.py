@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import json
+import weakref
 
 import pytest
 from hypothesis import given
@@ -19,7 +21,8 @@ from hastack.discovery._registry_cachefile import (
     decode,
     encode,
 )
-from hastack.discovery._registry_changes import Pending, difference
+from hastack.discovery._registry_changes import KEPT, ChangeLog, Pending, difference
+from hastack.discovery._registry_feed import Known
 from hastack.errors import InvalidArgument
 
 
@@ -153,6 +156,61 @@ def test_whenever_a_subscriber_takes_it_is_led_to_the_present(states, data) -> N
     assert known == {each.id: each for each in present}
     assert pending.take() is None
     assert pending.take_all() == ()
+
+
+def known_of(state, revision):
+    return Known(tuple(as_instances(state)), revision, True, frozenset())
+
+
+@given(histories(), st.lists(st.sampled_from([0, 1, KEPT, KEPT + 1]), min_size=8), st.data())
+def test_readers_of_one_log_are_led_to_the_present_however_late_they_read(
+    states, lulls, data
+) -> None:
+    """The first of them always reads at once, the last only at the end."""
+    now = known_of(states[0], 1)
+    log = ChangeLog(now)
+    readers = [[log.last, Pending(now.instances, revision=1), {}] for _ in range(3)]
+
+    def read(reader):
+        reader[0] = log.read(reader[0], reader[1])
+        for change in reader[1].take_all():
+            reader[2] = applied(reader[2], change)
+        assert reader[2] == {each.id: each for each in now.instances}
+
+    def tell(then):
+        nonlocal now
+        changes = difference(now.instances, then.instances, revision=then.revision)
+        now = then
+        log.append(changes, now)
+
+    for revision, (state, lull) in enumerate(zip(states[1:], lulls, strict=False), 2):
+        tell(known_of(state, revision))
+        for n in range(lull):  # much that comes and goes again
+            tell(known_of({"a": 1 + n % 3}, revision))
+        read(readers[0])
+        if data.draw(st.booleans()):
+            read(readers[1])
+    for each in readers:
+        read(each)
+        assert each[0] is log.last
+
+
+def test_a_log_keeps_little_alive_for_whoever_never_reads() -> None:
+    log = ChangeLog(known_of({"a": 0}, 1))
+    at, pending = log.last, Pending()
+    told = []
+    for n in range(1, 3 * KEPT):
+        before, now = log.last.known, known_of({"a": n}, n)
+        changes = difference(before.instances, now.instances, revision=n)
+        told.append(weakref.ref(changes[0].instance))
+        log.append(changes, now)
+    del before, now, changes
+    gc.collect()
+    assert sum(each() is not None for each in told) <= KEPT + 2
+    assert log.read(at, pending) is log.last
+    (change,) = pending.take_all()
+    assert (change.kind, change.previous.weight) == ("updated", 0.0)
+    assert change.instance is told[-1]()
 
 
 def test_changes_of_one_instance_become_one() -> None:

@@ -282,6 +282,49 @@ def test_a_zero_threshold_and_no_sum(version):
     assert (found.zero_threshold, found.sum) == (0.5, 0)
 
 
+def custom(point):
+    """The one native histogram that a classic one becomes."""
+    version = Version(2)
+    message, done = version.encode([histogram(point)], custom_buckets=True)
+    assert done.units == 1
+    ((name, labels, series),) = version.series(message)
+    (found,) = series.histograms
+    assert (name, labels, found.schema) == ("h", LABELS, -53)
+    assert (found.zero_count_int, found.zero_threshold, len(found.negative_spans)) == (0, 0, 0)
+    return found, series
+
+
+def test_custom_buckets():
+    exemplars = [Exemplar({}, 1, 6 * SECOND, 2, 1)]
+    counts, bounds = [10, 0, 0, 20, 5, 2], [-2, -1, 0, 1, 2]
+    found, series = custom(
+        HistogramDataPoint({}, 5 * SECOND, 7 * SECOND, 37, 3.5, counts, bounds, -3, 9, exemplars)
+    )
+    # The vector of the compatibility specification.
+    assert spans(found.positive_spans) == [(0, 1), (2, 3)]
+    assert list(found.positive_deltas) == [10, 10, -15, -3]
+    assert list(found.custom_values) == bounds
+    assert (found.count_int, found.sum) == (37, 3.5)  # a native sum may fall
+    assert (found.timestamp, found.start_timestamp) == (7000, 5000)
+    assert len(series.exemplars) == 1
+
+
+def test_custom_buckets_of_odd_histograms():
+    found, _ = custom(HistogramDataPoint({}, 1, 2, 7, None, [], [], 1, 2, []))
+    assert (found.count_int, found.sum, list(found.custom_values)) == (7, 0, [])
+    assert list(found.positive_deltas) == [7]
+    found, _ = custom(HistogramDataPoint({}, 1, 2, 7, 1, [1, 2, 4], [1, math.inf], 1, 2, []))
+    assert list(found.custom_values) == [1]
+    assert (found.count_int, list(found.positive_deltas)) == (7, [1, 5])
+    found, _ = custom(HistogramDataPoint({}, 1, 2, 3, 1, [1, 2], [1, 2, 3], 1, 2, []))
+    assert (found.count_int, spans(found.positive_spans)) == (3, [(0, 2)])
+    point = HistogramDataPoint({}, 1, 2, 3, 1, [1, 2], [2, 1], 1, 2, [])
+    _, done = Version(2).encode([histogram(point)], custom_buckets=True)
+    assert (done.units, done.unsupported) == (0, 1)
+    with pytest.raises(InvalidArgument, match="custom_buckets"):
+        RemoteWrite(version=1, custom_buckets=True)
+
+
 def test_exponential_histograms_as_classic_ones(version):
     metric = Metric(
         "e", "", "", ExponentialHistogram([exponential(0, Buckets(0, [1, 2]), Buckets(0, []))], 2)

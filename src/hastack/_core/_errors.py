@@ -14,6 +14,7 @@ __all__ = (
     "CircuitOpen",
     "ClosedError",
     "Compacted",
+    "CompileFailed",
     "ConcurrencyLimited",
     "ConfigError",
     "ConfigMistake",
@@ -22,18 +23,27 @@ __all__ = (
     "DiscoveryError",
     "EbpfError",
     "ForkUnsafe",
+    "GuestDeadline",
+    "GuestExit",
+    "GuestFailed",
     "HastackError",
     "InvalidArgument",
     "InvalidKey",
+    "InvalidModule",
     "KernelRefused",
     "LeaseLost",
     "LifecycleError",
     "MalformedObject",
     "MapIncompatible",
     "MissingDependency",
+    "ModuleRefused",
     "NoInstance",
     "NotAuthorized",
+    "NotTrusted",
+    "OutOfBounds",
+    "OutOfFuel",
     "PolicyViolation",
+    "PoolExhausted",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
@@ -45,8 +55,11 @@ __all__ = (
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "Trap",
+    "UnresolvedImports",
     "Unsupported",
     "VerifierError",
+    "WasmError",
 )
 
 
@@ -592,6 +605,128 @@ class PolicyViolation(EbpfError, PermissionError):
 
 class SignatureInvalid(EbpfError, PermissionError):
     """A signature is missing, or no trusted key made it; nothing was loaded."""
+
+
+class WasmError(HastackError):
+    """The plugin host could not do what was asked."""
+
+
+class InvalidModule(WasmError, ValueError):
+    """Bytes are no WebAssembly module.
+
+    Args:
+        message: What is wrong with them.
+        offset: At which byte.
+    """
+
+    def __init__(self, message: str, *, offset: int | None = None) -> None:
+        super().__init__(message if offset is None else f"{message} (at byte {offset})")
+        self.offset = offset
+
+
+class ModuleRefused(WasmError):
+    """A module asks for more than its limits allow; nothing of it was compiled.
+
+    Args:
+        reasons: Each limit that it exceeds, for people.
+    """
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__(tuple(reasons))
+        self.reasons = tuple(reasons)
+
+    def __str__(self) -> str:
+        return f"module refused: {'; '.join(self.reasons)}"
+
+
+class UnresolvedImports(WasmError, LookupError):
+    """A module imports what nobody granted.
+
+    Args:
+        imports: Each of them, as ``module.name: type``.
+    """
+
+    def __init__(self, imports: Sequence[str]) -> None:
+        super().__init__(tuple(imports))
+        self.imports = tuple(imports)
+
+    def __str__(self) -> str:
+        return f"imports that were not granted: {', '.join(self.imports)}"
+
+
+class CompileFailed(WasmError):
+    """A module did not compile, or not within its time and memory."""
+
+
+class NotTrusted(WasmError, PermissionError):
+    """A module is not signed as the trust policy demands; nothing of it was compiled."""
+
+
+class PoolExhausted(WasmError):
+    """All instances that a plugin may have are busy."""
+
+
+class OutOfBounds(WasmError, IndexError):
+    """A pointer and a length, from the guest or for it, lie outside of its memory.
+
+    Args:
+        pointer: Where it begins.
+        length: How many bytes.
+        size: Size of the memory in bytes.
+    """
+
+    def __init__(self, pointer: int, length: int, size: int) -> None:
+        super().__init__(pointer, length, size)
+        self.pointer = pointer
+        self.length = length
+        self.size = size
+
+    def __str__(self) -> str:
+        return f"{self.length} bytes at {self.pointer} lie outside of a memory of {self.size}"
+
+
+class GuestFailed(WasmError, RuntimeError):
+    """A guest says that it failed; the message is its own, and not to be trusted."""
+
+
+class GuestExit(GuestFailed):
+    """A guest ended itself with a status other than 0.
+
+    Args:
+        status: What it gave to ``proc_exit``.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"guest ended with status {status}")
+        self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (GuestExit, (self.status,))
+
+
+class Trap(WasmError, RuntimeError):
+    """A guest did what it may not; its instance is thrown away.
+
+    Args:
+        message: What WebAssembly calls it.
+        code: Short name of the kind: ``"unreachable"``, ``"stack_overflow"``.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message, code)
+        self.message = message
+        self.code = code
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class GuestDeadline(Trap, TimeoutError):
+    """A guest ran longer than its limit; the caller's own deadline had not passed."""
+
+
+class OutOfFuel(Trap):
+    """A guest used up the instructions that it may run in one call."""
 
 
 class MissingDependency(HastackError, ImportError):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from ._errors import MissingDependency
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+_FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -29,3 +33,23 @@ def require(module: str, *, extra: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != top:
             raise
         raise MissingDependency(top, extra) from None
+
+
+def require_grpc(*, extra: str) -> tuple[ModuleType, ModuleType]:
+    """Import ``grpc`` and ``grpc.aio``, without gRPC's own hooks around forks.
+
+    These hooks crash one forked child in three while ``grpc.aio`` has a connection that is busy
+    (measured with 1.85), before any Python code runs in it. gRPC decides about them when it is
+    first imported: a program that imports it earlier, or sets the variable, has decided itself.
+
+    Raises:
+        MissingDependency: grpc is not installed.
+    """
+    ours = "grpc" not in sys.modules and _FORK_SUPPORT not in os.environ
+    if ours:
+        os.environ[_FORK_SUPPORT] = "0"
+    try:
+        return require("grpc", extra=extra), require("grpc.aio", extra=extra)
+    finally:
+        if ours:  # what this process starts decides for itself
+            os.environ.pop(_FORK_SUPPORT, None)

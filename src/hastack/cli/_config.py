@@ -23,6 +23,10 @@ else:
 __all__ = ("config",)
 
 
+WITH_SECTIONS = ("hastack.observe",)
+"""Packages that add a table of their own to the configuration; importing one brings nothing else."""
+
+
 class _SettingsClass(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """``module:Class``, imported with the current directory on the path."""
 
@@ -145,13 +149,20 @@ def show(
 @_into
 def schema(into: type[Any]) -> None:
     """Print the JSON Schema (draft 2020-12) of the settings."""
+    _know_all_sections()
     try:
         click.echo(json.dumps(configuration.schema(into), indent=2))
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from None
 
 
+def _know_all_sections() -> None:
+    for package in WITH_SECTIONS:
+        importlib.import_module(package)
+
+
 def _guarded(call: Any, files: tuple[str, ...], env: bool, env_prefix: str, into: type[Any]) -> Any:
+    _know_all_sections()
     variables = os.environ if env else None
     try:
         return call(*files, into=into, env=variables, env_prefix=env_prefix)

@@ -29,6 +29,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
         "cramjam>=2.9",
     ),
     "logs": ("parsy>=2.1", "msgspec>=0.19"),
+    "ebpf": ("cffi>=1.16",),
     "httpx": ("httpx>=0.27",),
     "aiohttp": ("aiohttp>=3.12",),
 }

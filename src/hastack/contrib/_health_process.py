@@ -20,7 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from hastack._health_http import REASONS, Reply, refused, render
+from hastack._health_http import parsed, refused, render, wire
 from hastack._health_verdict import Pulse, judge
 
 if TYPE_CHECKING:
@@ -188,22 +188,18 @@ def _serve(
 
 def _liveness(head: bytes, pulses: SharedPulses, live: frozenset[str]) -> bytes | None:
     """The response when ``head`` asks for liveness."""
-    lines = head.decode("latin-1").split("\r\n")
-    words = lines[0].split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+    request = parsed(head)
+    if request is None or request.path not in live:
         return None
-    path, _, query = words[1].partition("?")
-    if path not in live:
-        return None
-    accept = ""
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        if name.lower() == "accept":
-            accept = value
     now = time.monotonic()  # the same clock in every process of the machine
     against = [why for each in pulses.read() if (why := each.against(now)) is not None]
-    reply = refused(words[0]) or render("live", judge((), against), query=query, accept=accept)
-    return wire(reply, words[0], REASONS[reply.status])
+    reply = refused(request.method) or render(
+        "live",
+        judge((), against),
+        query=request.query,
+        accept=request.fields.get("accept", ""),
+    )
+    return wire(reply, request.method)
 
 
 def _pass_on(sock: socket.socket, head: bytes, upstream: int) -> None:
@@ -217,11 +213,3 @@ def _pass_on(sock: socket.socket, head: bytes, upstream: int) -> None:
     sock.shutdown(socket.SHUT_WR)
     while sock.recv(65536):
         pass
-
-
-def wire(reply: Reply, method: str, reason: str) -> bytes:
-    """``reply`` as it goes over a connection that is closed afterwards."""
-    lines = [f"HTTP/1.1 {reply.status} {reason}"]
-    lines += [f"{name}: {value}" for name, value in reply.headers]
-    lines += ["connection: close", "", ""]
-    return "\r\n".join(lines).encode("latin-1") + (b"" if method == "HEAD" else reply.body)

@@ -1,6 +1,6 @@
-"""hastack for ASGI applications: health endpoints, guard errors as responses, request contexts.
+"""hastack for ASGI applications: health endpoints, metrics, guard errors, request contexts.
 
-Three independent middlewares and one application, for any ASGI 3 framework; nothing needs to be
+Four independent middlewares and two applications, for any ASGI 3 framework; nothing needs to be
 installed. Inside out::
 
     app = GuardMiddleware(app)                    # RateLimited -> 429, CircuitOpen -> 503, ...
@@ -14,12 +14,14 @@ pass through untouched.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from hastack import context as _context
 from hastack._core import _validate
 from hastack._core._errors import ContextError
 from hastack._health_endpoints import Endpoints
+from hastack._health_http import question
 from hastack._rejection import problem
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from hastack.context import Context
     from hastack.health import Health
     from hastack.lifecycle import Lifecycle
+    from hastack.observe import MetricsEndpoint
 
     Scope: TypeAlias = MutableMapping[str, Any]
     Message: TypeAlias = MutableMapping[str, Any]
@@ -39,7 +42,14 @@ if TYPE_CHECKING:
     Send: TypeAlias = Callable[[Message], Awaitable[None]]
     ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ("ContextMiddleware", "GuardMiddleware", "HealthApp", "HealthMiddleware")
+__all__ = (
+    "ContextMiddleware",
+    "GuardMiddleware",
+    "HealthApp",
+    "HealthMiddleware",
+    "MetricsApp",
+    "MetricsMiddleware",
+)
 
 
 @final
@@ -145,7 +155,10 @@ async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
 async def _answer(endpoints: Endpoints, asked: str, scope: Scope, send: Send) -> None:
     query = scope.get("query_string", b"").decode("latin-1")
     accept = ",".join(_fields(scope, b"accept"))
-    reply: Reply = await endpoints.answer_async(asked, scope["method"], query, accept)
+    await _reply(await endpoints.answer_async(asked, scope["method"], query, accept), scope, send)
+
+
+async def _reply(reply: Reply, scope: Scope, send: Send) -> None:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     body = b"" if scope["method"] == "HEAD" else reply.body
@@ -154,6 +167,74 @@ async def _answer(endpoints: Endpoints, asked: str, scope: Scope, send: Send) ->
 
 def _fields(scope: Scope, name: bytes) -> Iterable[str]:
     return (value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name)
+
+
+@final
+class MetricsApp:
+    """The page for Prometheus as an application, to be mounted: it answers at any path.
+
+    Collecting and writing the page happens on a thread, so that the loop serves on meanwhile.
+
+    Args:
+        endpoint: Who knows; `Installed.endpoint`, or one of your own.
+
+    Example:
+        >>> from hastack import observe
+        >>> from hastack.contrib.asgi import MetricsApp
+        >>> from hastack.observe import instruments
+        >>> metrics = instruments.Metrics()
+        >>> app = MetricsApp(observe.MetricsEndpoint(metrics.collect))
+        >>> # Starlette, FastAPI: application.mount("/metrics", app)
+    """
+
+    def __init__(self, endpoint: MetricsEndpoint) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        if scope["type"] != "http":
+            await _nothing(scope, receive, send)
+            return
+        answer = partial(
+            self._endpoint.answer,
+            scope["method"],
+            accept=",".join(_fields(scope, b"accept")),
+            encoding=",".join(_fields(scope, b"accept-encoding")),
+        )
+        await _reply(await _on_a_thread(answer), scope, send)
+
+
+async def _on_a_thread(answer: Callable[[], Reply]) -> Reply:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # trio, by way of anyio
+        return answer()
+    return await asyncio.to_thread(answer)
+
+
+@final
+class MetricsMiddleware:
+    """Answers scrapes at one path and passes everything else on.
+
+    Args:
+        app: The application.
+        endpoint: Who knows.
+        path: Where the page is.
+    """
+
+    def __init__(self, app: ASGIApp, *, endpoint: MetricsEndpoint, path: str = "/metrics") -> None:
+        self._app = app
+        self._page = MetricsApp(endpoint)
+        self._paths = {path: path}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        ours = scope["type"] == "http" and question(
+            scope["path"], scope.get("root_path", ""), self._paths
+        )
+        await (self._page if ours else self._app)(scope, receive, send)
 
 
 @final

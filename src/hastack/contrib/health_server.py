@@ -32,9 +32,9 @@ import attrs
 from hastack._core import _validate
 from hastack._core._errors import ClosedError, InvalidArgument
 from hastack._health_endpoints import Endpoints
-from hastack._health_http import REASONS, TEXT, Reply, render
+from hastack._health_http import BAD, MAX_HEAD, NOT_FOUND, TOO_LARGE, parsed, render, wire
 
-from ._health_process import SharedPulses, spawn, wire
+from ._health_process import SharedPulses, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,14 +44,6 @@ if TYPE_CHECKING:
     from hastack.health import Health
 
 __all__ = ("HealthServer",)
-
-_MAX_HEAD = 8192
-"""Bytes of a request line with its headers; probes send a few hundred."""
-
-_BAD = Reply(400, TEXT, b"bad request\n")
-_NOT_FOUND = Reply(404, TEXT, b"not found\n")
-_TOO_LARGE = Reply(431, TEXT, b"request header too large\n")
-_REASONS = {**REASONS, 400: "Bad Request", 431: "Request Header Fields Too Large"}
 
 
 @attrs.define(eq=False)
@@ -245,26 +237,16 @@ class HealthServer:
 
     def _answer(self, connection: _Connection) -> bytes | None:
         """The response to a complete head, or ``None`` when it follows from another thread."""
-        try:
-            head = connection.incoming.partition(b"\r\n\r\n")[0].decode("latin-1")
-            line, _, rest = head.partition("\r\n")
-            method, target, version = line.split(" ")
-            if not version.startswith("HTTP/1.") or not target.startswith("/"):
-                return _wire(_BAD, "GET")
-        except ValueError:
-            return _wire(_BAD, "GET")
-        path, _, query = target.partition("?")
-        accept = ""
-        for field in rest.split("\r\n"):
-            name, _, value = field.partition(":")
-            if name.lower() == "accept":
-                accept = value
-        asked = self._endpoints.question(path)
+        request = parsed(connection.incoming.partition(b"\r\n\r\n")[0])
+        if request is None:
+            return wire(BAD, "GET")
+        method, query, accept = request.method, request.query, request.fields.get("accept", "")
+        asked = self._endpoints.question(request.path)
         if asked is None:
-            return _wire(_NOT_FOUND, method)
+            return wire(NOT_FOUND, method)
         quick = self._endpoints.quick(asked, method, query, accept)
         if quick is not None:
-            return _wire(quick, method)
+            return wire(quick, method)
         self._ask(_Asked(asked, query, accept, method, connection))
         return None
 
@@ -292,7 +274,7 @@ class HealthServer:
             replies = [
                 (
                     i.connection,
-                    _wire(render(asked, verdict, query=i.query, accept=i.accept), i.method),
+                    wire(render(asked, verdict, query=i.query, accept=i.accept), i.method),
                 )
                 for i in items
             ]
@@ -416,7 +398,7 @@ class _Serving:
         try:
             # MSG_DONTWAIT rather than setblocking(): each system call gives the interpreter
             # away, and it takes a switch interval to get it back from a busy thread.
-            data = connection.sock.recv(_MAX_HEAD, socket.MSG_DONTWAIT)
+            data = connection.sock.recv(MAX_HEAD, socket.MSG_DONTWAIT)
         except BlockingIOError:
             self._await(connection, selectors.EVENT_READ)
             return
@@ -429,8 +411,8 @@ class _Serving:
         if b"\r\n\r\n" in connection.incoming:
             reply = self._server._answer(connection)
             connection.unread = not connection.incoming.startswith((b"GET ", b"HEAD "))
-        elif len(connection.incoming) >= _MAX_HEAD:
-            reply = _wire(_TOO_LARGE, "GET")
+        elif len(connection.incoming) >= MAX_HEAD:
+            reply = wire(TOO_LARGE, "GET")
             connection.unread = True
         else:
             self._await(connection, selectors.EVENT_READ)
@@ -494,10 +476,6 @@ class _Serving:
         self._await(connection, 0)
         del self._connections[connection]
         connection.sock.close()
-
-
-def _wire(reply: Reply, method: str) -> bytes:
-    return wire(reply, method, _REASONS[reply.status])
 
 
 _open: weakref.WeakSet[HealthServer] = weakref.WeakSet()

@@ -1,6 +1,6 @@
-"""hastack for WSGI applications: health endpoints, guard errors as responses, request contexts.
+"""hastack for WSGI applications: health endpoints, metrics, guard errors, request contexts.
 
-The same three middlewares as in `hastack.contrib.asgi`, for Flask, Django and every other WSGI
+The same four middlewares as in `hastack.contrib.asgi`, for Flask, Django and every other WSGI
 application. Wrap the application object itself where the framework lets errors through
 (Flask: ``app.config["PROPAGATE_EXCEPTIONS"] = True``), or map them in an error handler.
 """
@@ -21,16 +21,24 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from hastack._core._validate import Seconds
+    from hastack._health_http import Reply
     from hastack._rejection import Problem
     from hastack.context import Context
     from hastack.health import Health
     from hastack.lifecycle import Lifecycle
+    from hastack.observe import MetricsEndpoint
 
     Environ: TypeAlias = dict[str, Any]
     StartResponse: TypeAlias = Callable[..., Any]
     WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-__all__ = ("ContextMiddleware", "GuardMiddleware", "HealthMiddleware")
+__all__ = (
+    "ContextMiddleware",
+    "GuardMiddleware",
+    "HealthMiddleware",
+    "MetricsApp",
+    "MetricsMiddleware",
+)
 
 
 @final
@@ -67,9 +75,62 @@ class HealthMiddleware:
             return self._app(environ, start_response)
         method = environ["REQUEST_METHOD"]
         query, accept = environ.get("QUERY_STRING", ""), environ.get("HTTP_ACCEPT", "")
-        reply = self._endpoints.answer(asked, method, query, accept)
-        start_response(f"{reply.status} {REASONS[reply.status]}", list(reply.headers))
-        return [b"" if method == "HEAD" else reply.body]
+        return _reply(self._endpoints.answer(asked, method, query, accept), method, start_response)
+
+
+def _reply(reply: Reply, method: str, start_response: StartResponse) -> Iterable[bytes]:
+    start_response(f"{reply.status} {REASONS[reply.status]}", list(reply.headers))
+    return [b"" if method == "HEAD" else reply.body]
+
+
+@final
+class MetricsApp:
+    """The page for Prometheus as an application, to be mounted: it answers at any path.
+
+    Args:
+        endpoint: Who knows; `Installed.endpoint`, or one of your own.
+
+    Example:
+        >>> from hastack import observe
+        >>> from hastack.contrib.wsgi import MetricsApp
+        >>> from hastack.observe import instruments
+        >>> metrics = instruments.Metrics()
+        >>> app = MetricsApp(observe.MetricsEndpoint(metrics.collect))
+        >>> # werkzeug: DispatcherMiddleware(application, {"/metrics": app})
+    """
+
+    def __init__(self, endpoint: MetricsEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """One request."""
+        reply = self._endpoint.answer(
+            environ["REQUEST_METHOD"],
+            accept=environ.get("HTTP_ACCEPT", ""),
+            encoding=environ.get("HTTP_ACCEPT_ENCODING", ""),
+        )
+        return _reply(reply, environ["REQUEST_METHOD"], start_response)
+
+
+@final
+class MetricsMiddleware:
+    """Answers scrapes at one path and passes everything else on.
+
+    Args:
+        app: The application.
+        endpoint: Who knows.
+        path: Where the page is.
+    """
+
+    def __init__(self, app: WSGIApp, *, endpoint: MetricsEndpoint, path: str = "/metrics") -> None:
+        self._app = app
+        self._page = MetricsApp(endpoint)
+        self._path = path
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """One request."""
+        app = self._page if environ.get("PATH_INFO", "") == self._path else self._app
+        return app(environ, start_response)
 
 
 @final

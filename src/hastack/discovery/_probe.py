@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from hastack._core import _validate
 from hastack._core._callables import Kind, kind_of
 from hastack._core._errors import DiscoveryError, InvalidArgument
-from hastack._core._extras import require
+from hastack._core._extras import require_grpc
 
 from ._probe_verdict import Thresholds
 from ._registry_threads import in_thread
@@ -154,7 +154,7 @@ class GrpcHealth:
     """
 
     def __init__(self, target: str, *, service: str = "", credentials: Any = None) -> None:
-        require("grpc", extra="grpc")
+        require_grpc(extra="grpc")
         self.target = _validate.text("target", target)
         self.service = service
         self._credentials = credentials
@@ -163,7 +163,7 @@ class GrpcHealth:
         return f"GrpcHealth({self.target!r}, service={self.service!r})"
 
     async def __call__(self) -> None:
-        aio = require("grpc.aio", extra="grpc")
+        _, aio = require_grpc(extra="grpc")
         if self._credentials is None:
             channel = aio.insecure_channel(self.target)
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, final
+from collections import deque
+from typing import TYPE_CHECKING, Final, Literal, final
 
 import attrs
 
@@ -11,7 +12,12 @@ from ._instance import Instance  # noqa: TC001  # attrs.resolve_types() wants it
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ("Change", "Pending", "difference")
+    from ._registry_feed import Known
+
+__all__ = ("Change", "ChangeLog", "Entry", "Pending", "difference")
+
+KEPT: Final = 256
+"""Steps that a log keeps for those who lag; beyond, they get the difference."""
 
 
 @final
@@ -101,3 +107,62 @@ def difference(
             )
     changes += [Change(kind="removed", instance=each, revision=revision) for each in known.values()]
     return tuple(changes)
+
+
+@final
+class Entry:
+    """One step of a service: what changed, what is known since, and the step that came next."""
+
+    __slots__ = ("changes", "known", "next")
+
+    def __init__(self, changes: tuple[Change, ...], known: Known) -> None:
+        self.changes = changes
+        self.known = known
+        self.next: Entry | _Cut | None = None
+
+
+class _Cut:
+    """Stands for the next step where that is not kept any more."""
+
+
+_CUT: Final = _Cut()
+
+
+@final
+class ChangeLog:
+    """What was told of one service lately, once for all subscribers.
+
+    Each subscriber keeps its place and reads on from there, so a change costs the feed the same
+    however many there are. Steps are linked, not numbered, so they can be read in any thread while
+    the feed's appends. Whoever never reads keeps nothing alive but the step at which it stands.
+
+    Attributes:
+        last: The newest step.
+    """
+
+    __slots__ = ("_recent", "last")
+
+    def __init__(self, known: Known) -> None:
+        self.last = Entry((), known)
+        self._recent: deque[Entry] = deque()
+
+    def append(self, changes: tuple[Change, ...], known: Known) -> None:
+        """Add what happened next."""
+        before, self.last = self.last, Entry(changes, known)
+        before.next = self.last
+        self._recent.append(before)
+        if len(self._recent) > KEPT:
+            self._recent.popleft().next = _CUT
+
+    def read(self, at: Entry, pending: Pending) -> Entry:
+        """Add to ``pending`` what came after ``at``; the answer is where to read on."""
+        while (then := at.next) is not None:
+            if isinstance(then, Entry):
+                changes, at = then.changes, then
+            else:
+                before, at = at.known.instances, self.last
+                now = at.known
+                changes = difference(before, now.instances, revision=now.revision)
+            for change in changes:
+                pending.push(change)
+        return at

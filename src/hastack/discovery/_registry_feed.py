@@ -15,11 +15,12 @@ import attrs
 from hastack._core._errors import StoreError
 
 from ._layout import service_prefix
-from ._registry_changes import difference
+from ._registry_changes import ChangeLog, difference
 from ._registry_events import FRESH, MALFORMED, STALE, MalformedEntry, WatchFresh, WatchStale
 from ._registry_view import Source, View
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterable
 
     from ._instance import Instance
@@ -70,24 +71,45 @@ class Known:
 
 
 class Wakes:
-    """Whom to wake after a change: one call into each loop, not one per subscriber."""
+    """Who waits: whom to wake, with one call into each loop and not one per subscriber.
+
+    Whoever waits enters first and then looks once more whether there is something new, and what is
+    new is there before anybody is woken: so none is missed, in whatever thread.
+    """
 
     def __init__(self) -> None:
-        self._futures: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        self._futures: dict[asyncio.AbstractEventLoop, dict[object, asyncio.Future[None]]] = {}
+        self._threads: dict[object, threading.Event] = {}
 
-    def add(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-        self._futures.setdefault(loop, []).append(future)
+    def add(
+        self, who: object, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]
+    ) -> None:
+        """Have ``future``, of the running ``loop``, done with the next `send`."""
+        waiting = self._futures.get(loop)
+        if waiting is None:
+            waiting = self._futures[loop] = {}
+        waiting[who] = future  # in the place of one that was given up
+
+    def add_thread(self, who: object, news: threading.Event) -> None:
+        """Have ``news`` set with the next `send`."""
+        self._threads[who] = news
 
     def send(self) -> None:
-        for loop, futures in self._futures.items():
+        """Wake all, who are then forgotten."""
+        found, self._futures = self._futures, {}
+        for loop, futures in list(found.items()):  # somebody may be about to enter
             try:
                 loop.call_soon_threadsafe(_resolve_all, futures)
             except RuntimeError:
                 pass  # that loop is closed, and those who waited on it are gone
+        if self._threads:
+            threads, self._threads = self._threads, {}
+            for news in list(threads.values()):
+                news.set()
 
 
-def _resolve_all(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
+def _resolve_all(futures: dict[object, asyncio.Future[None]]) -> None:
+    for future in futures.values():
         if not future.done():
             future.set_result(None)
 
@@ -95,15 +117,15 @@ def _resolve_all(futures: list[asyncio.Future[None]]) -> None:
 class Subscriber(Protocol):
     """Somebody who is told of changes, on the portal's loop. Must be quick."""
 
-    def begin(self, known: Known, wakes: Wakes) -> None:
-        """What is known at first."""
+    def _take_up(self, log: ChangeLog, wakes: Wakes) -> None:
+        """What is known at first. What follows is in the log, and ``wakes`` tells of it."""
         ...
 
-    def push(self, changes: tuple[Change, ...], known: Known, wakes: Wakes) -> None:
-        """What happened next."""
+    def _hear(self, known: Known) -> None:
+        """Something happened next."""
         ...
 
-    def end(self, what: str, wakes: Wakes) -> None:
+    def _let_go(self, what: str) -> None:
         """Nothing will follow: ``what`` was closed."""
         ...
 
@@ -233,6 +255,8 @@ class ServiceFeed:
         # Replaced, never changed in place: read by any thread.
         self._followers: dict[Source, Follower] = {}
         self._subscribers: dict[int, Subscriber] = {}
+        self._log: ChangeLog | None = None if known is None else ChangeLog(known)
+        self._wakes = Wakes()
         self._origins_known = False
         self._told_stale: float | None = None
         self._review: asyncio.TimerHandle | None = None
@@ -275,10 +299,8 @@ class ServiceFeed:
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tell ``subscriber`` what is known, once something is, and what follows."""
         self._subscribers[id(subscriber)] = subscriber
-        if self.known is not None:
-            wakes = Wakes()
-            subscriber.begin(self.known, wakes)
-            wakes.send()
+        if self._log is not None:
+            subscriber._take_up(self._log, self._wakes)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Tell it nothing more."""
@@ -330,11 +352,9 @@ class ServiceFeed:
         """Stop watching; whoever is subscribed hears that ``what`` was closed."""
         if self._review is not None:
             self._review.cancel()
-        wakes = Wakes()
         for each in list(self._subscribers.values()):
-            each.end(what, wakes)
+            each._let_go(what)
         self._subscribers.clear()
-        wakes.send()
         tasks = [each.task for each in self._followers.values()]
         for follower in self._followers.values():
             follower.close()
@@ -385,18 +405,27 @@ class ServiceFeed:
         self.known = known
         self.settled = True
         self._changed()
-        wakes = Wakes()
-        said = tuple(changes)
+        self._tell(tuple(changes), known)
+        self.ready.set()
+
+    def _tell(self, changes: tuple[Change, ...], known: Known) -> None:
+        first = self._log is None
+        if self._log is None:
+            self._log = ChangeLog(known)
+        elif changes:
+            self._log.append(changes, known)
+        else:
+            self._log.last.known = known
+            return
         for each in list(self._subscribers.values()):
             try:
-                if before is None:
-                    each.begin(known, wakes)
-                elif said:
-                    each.push(said, known, wakes)
+                if first:
+                    each._take_up(self._log, self._wakes)
+                else:
+                    each._hear(known)
             except Exception:
                 _log.exception("a subscriber of %s failed", self.service)
-        wakes.send()
-        self.ready.set()
+        self._wakes.send()
 
     def _await_review(self) -> None:
         """A registrar's clock that ran ahead is believed once this one has caught up."""

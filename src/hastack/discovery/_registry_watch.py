@@ -8,21 +8,23 @@ import threading
 from typing import TYPE_CHECKING, final
 
 from hastack import context
-from hastack._core._cancel import BACKGROUND
+from hastack._core._cancel import BACKGROUND, _current
 from hastack._core._errors import ClosedError, InvalidArgument
 from hastack._core._portal import PORTAL
 
 from ._registry_changes import Change, Pending
-from ._registry_feed import Wakes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
+    from hastack._core._cancel import Context
+
     from ._instance import Instance
     from ._registry_book import Book
-    from ._registry_feed import Known, Resolved
+    from ._registry_changes import ChangeLog, Entry
+    from ._registry_feed import Known, Resolved, Wakes
 
 __all__ = ("ServiceWatch", "call_back")
 
@@ -45,30 +47,34 @@ class ServiceWatch:
         self._open_book = book
         self._book: Book | None = None
         self._pid = 0
+        self._loop: object = self  # the feed's; a forked child has another one, or none
         self._closed = False
-        self._lock = threading.Lock()
-        self._pending = Pending()
-        self._known: Known | None = None
-        self._came = False  # the snapshot has, and `next_batch` has not told so yet
+        # Set by the feed's thread.
+        self._wakes: Wakes | None = None
+        self._log: ChangeLog | None = None
         self._ended: str | None = None  # what was closed beneath it
-        self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
+        # Belongs to whoever iterates.
+        self._at: Entry | None = None  # the last step of the log that was read
+        self._pending = Pending()
+        self._came = False  # the snapshot has, and `next_batch` has not told so yet
+        self._waiter: asyncio.Future[None] | None = None
         self._news: threading.Event | None = None  # for a thread that waits
 
     def __repr__(self) -> str:
-        return f"<ServiceWatch {self.service!r}, {len(self._pending)} pending>"
+        return f"<ServiceWatch {self.service!r}>"
 
     # Looking at it ----------------------------------------------------------------------
 
     @property
     def synced(self) -> bool:
         """Whether the snapshot has come; before that, no instance does not mean none."""
-        return self._known is not None
+        return self._log is not None
 
     @property
     def instances(self) -> tuple[Instance, ...]:
         """All instances as of now, also those whose changes were not iterated over yet."""
-        known = self._known
-        return () if known is None else known.instances
+        log = self._log
+        return () if log is None else log.last.known.instances
 
     @property
     def resolved(self) -> Resolved | None:
@@ -113,6 +119,7 @@ class ServiceWatch:
             raise InvalidArgument("watch", self, "a watch that was not entered before")
         self._book = self._open_book()
         self._pid = os.getpid()
+        self._loop = PORTAL.loop
         follow(self._book, self.service, self)
 
     def _leave(self) -> None:
@@ -120,7 +127,7 @@ class ServiceWatch:
         book = self._book
         if book is not None and self._pid == os.getpid():
             PORTAL.loop.call_soon_threadsafe(book.unsubscribe, self.service, self)
-        self._wake_here()
+        self._wake()
 
     # Taking -----------------------------------------------------------------------------
 
@@ -132,17 +139,24 @@ class ServiceWatch:
 
     async def __anext__(self) -> Change:
         while True:
-            found = self._take_or_wait()
-            if isinstance(found, Change):
+            found = self._take()
+            if found is not None:
                 return found
-            if found is None:
+            if self._over():
                 raise StopAsyncIteration
-            await self._waited(found)
+            future = self._begin_to_wait()
+            ctx = _current.get()
+            try:
+                if ctx is BACKGROUND:
+                    await future
+                else:
+                    await _wait_under(ctx, future)
+            finally:
+                self._waiter = None
 
     def __next__(self) -> Change:
         while True:
-            with self._lock:
-                found = self._take()
+            found = self._take()
             if found is not None:
                 return found
             if self._over():
@@ -156,116 +170,124 @@ class ServiceWatch:
         when the block has been left.
         """
         while True:
-            with self._lock:
-                found = self._pending.take_all()
-                came, self._came = self._came, False
-                future = None if found or came or self._over() else self._begin_to_wait()
-            if future is None:
+            self._read()
+            found = self._pending.take_all()
+            came, self._came = self._came, False
+            if found or came or self._over():
                 return found
-            await self._waited(future)
+            future = self._begin_to_wait()
+            try:
+                await _wait_under(_current.get(), future)
+            finally:
+                self._waiter = None
+
+    def _read(self) -> None:
+        """Take over what the feed has told since."""
+        log = self._log
+        if log is None or self._at is log.last or self._closed:
+            return
+        if self._at is None:
+            self._at = log.last
+            known = self._at.known
+            self._pending = Pending(known.instances, revision=known.revision)
+            self._came = True
+        else:
+            self._at = log.read(self._at, self._pending)
 
     def _take(self) -> Change | None:
+        self._read()
         self._came = False  # iterating has no word for an empty snapshot
         return self._pending.take()
-
-    def _take_or_wait(self) -> Change | asyncio.Future[None] | None:
-        """A change, or what to wait for; ``None`` when the block was left.
-
-        In one critical section, because this is what a thousand subscribers run per change.
-        """
-        with self._lock:
-            found = self._take()
-            if found is not None:
-                return found
-            return None if self._over() else self._begin_to_wait()
 
     def _over(self) -> bool:
         """Whether the block was left; raises when the feed has ended otherwise."""
         if self._closed:
             return True
+        if self._ended is not None or self._loop is not PORTAL._loop:
+            self._check()
+        ctx = _current.get()
+        if ctx is not BACKGROUND:
+            ctx.check()
+        return False
+
+    def _check(self) -> None:
         if not self._pid:
             raise InvalidArgument("watch", self, "a watch inside its `async with` or `with`")
         if self._pid != os.getpid():
             raise ClosedError(f"the watch of {self.service!r}, from before a fork,")
         if self._ended is not None:
             raise ClosedError(self._ended)
-        context.current().check()
-        return False
+
+    def _has_news(self) -> bool:
+        """Whether to look again; asked after entering those who are woken, so nothing is missed."""
+        log = self._log
+        if log is not None and log.last is not self._at:
+            return True
+        return self._closed or self._ended is not None
 
     def _begin_to_wait(self) -> asyncio.Future[None]:
-        if self._waiter is not None and not self._waiter[1].done():
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
             raise InvalidArgument("watch", self, "one task at a time that iterates")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        self._waiter = (loop, future)
-        return future
-
-    async def _waited(self, future: asyncio.Future[None]) -> None:
-        """Return when there may be something new, or the context has ended."""
-        ctx = context.current()
-        stop: Callable[[], bool] | None = None
-        if ctx is not BACKGROUND:
-            loop = asyncio.get_running_loop()
-
-            def ended() -> None:
-                try:
-                    loop.call_soon_threadsafe(_resolve, future)
-                except RuntimeError:
-                    pass  # the loop is closed, and the waiter with it
-
-            stop = ctx.after_func(ended)
-        try:
-            await future
-        finally:
-            if stop is not None:
-                stop()
-            self._waiter = None
+        self._waiter = waiter = loop.create_future()
+        if self._wakes is not None:
+            self._wakes.add(self, loop, waiter)
+        if self._has_news():
+            waiter.set_result(None)
+        return waiter
 
     def _wait(self) -> None:
+        """Block this thread until there may be something new, or the context has ended."""
         ctx = context.current()
-        with self._lock:
-            if self._pending or self._ended is not None or self._closed:
-                return
-            news = self._news = threading.Event()
+        news = self._news = threading.Event()
         stop = ctx._watch(news.set)
         try:
-            ctx._clock.wait(news, ctx.remaining())
+            if self._wakes is not None:
+                self._wakes.add_thread(self, news)
+            if not self._has_news():
+                ctx._clock.wait(news, ctx.remaining())
         finally:
             stop()
             self._news = None
 
-    def _wake_here(self) -> None:
-        wakes = Wakes()
-        with self._lock:
-            self._wake(wakes)
-        wakes.send()
+    def _wake(self) -> None:
+        """Have whoever waits look; from any thread."""
+        news, waiter = self._news, self._waiter
+        if news is not None:
+            news.set()
+        if waiter is not None:
+            _resolve_soon(waiter)
 
     # A subscriber of the feed, on the portal's loop ---------------------------------------
 
-    def begin(self, known: Known, wakes: Wakes) -> None:
-        with self._lock:
-            self._known = known
-            self._came = True
-            self._pending = Pending(known.instances, revision=known.revision)
-            self._wake(wakes)
+    def _take_up(self, log: ChangeLog, wakes: Wakes) -> None:
+        self._wakes = wakes
+        self._log = log
+        self._wake()
 
-    def push(self, changes: tuple[Change, ...], known: Known, wakes: Wakes) -> None:
-        with self._lock:
-            self._known = known
-            for change in changes:
-                self._pending.push(change)
-            self._wake(wakes)
+    def _hear(self, known: Known) -> None:
+        """It reads the log."""
 
-    def end(self, what: str, wakes: Wakes) -> None:
-        with self._lock:
-            self._ended = what
-            self._wake(wakes)
+    def _let_go(self, what: str) -> None:
+        self._ended = what
+        self._wake()
 
-    def _wake(self, wakes: Wakes) -> None:
-        if self._news is not None:
-            self._news.set()
-        if self._waiter is not None:
-            wakes.add(*self._waiter)
+
+async def _wait_under(ctx: Context, future: asyncio.Future[None]) -> None:
+    """Wait for ``future``, and no longer than the context lasts."""
+    stop = ctx.after_func(lambda: _resolve_soon(future))
+    try:
+        await future
+    finally:
+        stop()
+
+
+def _resolve_soon(future: asyncio.Future[None]) -> None:
+    try:
+        future.get_loop().call_soon_threadsafe(_resolve, future)
+    except RuntimeError:
+        pass  # the loop is closed, and the waiter with it
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -281,14 +303,14 @@ class _Callback:
         self._call = call
         self.stopped = False
 
-    def begin(self, known: Known, wakes: Wakes) -> None:
+    def _take_up(self, log: ChangeLog, wakes: Wakes) -> None:
+        self._hear(log.last.known)
+
+    def _hear(self, known: Known) -> None:
         if not self.stopped:
             self._call(known.instances)
 
-    def push(self, changes: tuple[Change, ...], known: Known, wakes: Wakes) -> None:
-        self.begin(known, wakes)
-
-    def end(self, what: str, wakes: Wakes) -> None:
+    def _let_go(self, what: str) -> None:
         self.stopped = True
 
 
@@ -315,8 +337,6 @@ def follow(book: Book, service: str, subscriber: ServiceWatch | _Callback) -> No
         try:
             book.subscribe(service, subscriber)
         except ClosedError as error:
-            wakes = Wakes()
-            subscriber.end(error.name, wakes)
-            wakes.send()
+            subscriber._let_go(error.name)
 
     PORTAL.loop.call_soon_threadsafe(begin)

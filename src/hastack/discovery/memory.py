@@ -495,10 +495,14 @@ def connect(url: str = "memory://") -> Store:
         >>> memory.connect("memory://jobs")
         <memory.Store memory://jobs>
     """
-    parts = urlsplit(text("url", url))
+    accepted = "memory://NAME or memory:///PATH"
+    try:
+        parts = urlsplit(text("url", url))
+    except ValueError:
+        raise InvalidArgument("url", url, accepted) from None
     path = unquote(parts.path)
     if parts.scheme != "memory" or parts.query or parts.fragment or (parts.netloc and path):
-        raise InvalidArgument("url", url, "memory://NAME or memory:///PATH")
+        raise InvalidArgument("url", url, accepted)
     if not path:
         return Store._of(url, _named.get(unquote(parts.netloc)))
     if path.endswith("/") or "\0" in path:

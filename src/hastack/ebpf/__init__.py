@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ._object import Program as Program
     from ._object import Run as Run
     from ._object import load as load
-    from ._object import open_spec as open  # noqa: A004
+    from ._object import open as open  # noqa: A004
     from ._ringbuf import Batch as Batch
     from ._ringbuf import RingBuffer as RingBuffer
     from ._spec import Call as Call
@@ -36,7 +36,7 @@ _HOMES = {
     "Run": ("_object", "Run"),
     "Spec": ("_spec", "Spec"),
     "load": ("_object", "load"),
-    "open": ("_object", "open_spec"),
+    "open": ("_object", "open"),
 }
 
 __all__ = (

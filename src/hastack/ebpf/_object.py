@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._ringbuf import RingBuffer
     from ._spec import ProgramSpec
 
-__all__ = ("Named", "Object", "Program", "Run", "load", "open_spec")
+__all__ = ("Named", "Object", "Program", "Run", "load", "open")
 
 T = TypeVar("T")
 
@@ -123,21 +123,17 @@ class Program:
     def attach(self, target: Any = None, **options: Any) -> Link:
         """Attach it; which target and options there are depends on its type.
 
-        | type | target | options |
-        |---|---|---|
-        | uprobe, uretprobe | ``"/path:symbol+offset"`` or a path | ``symbol=``, ``offset=``, \
-``symbols=``, ``pid=``, ``ret=``, ``cookie=`` |
-        | USDT probe | ``"/path:provider:name"`` | ``pid=`` |
-        | tracepoint | ``"group/name"`` | ``cookie=`` |
-        | raw tracepoint | its name | |
-        | perf event | | ``kind=``, ``config=``, ``frequency=``, ``pid=``, ``cpu=`` |
-        | cgroup programs | folder of the cgroup | |
-        | XDP | interface | ``mode=`` ``"native"``, ``"generic"`` or ``"offload"`` |
-        | tc | interface | ``direction=`` |
-        | sk_lookup, flow dissector | file of the network namespace | |
-        | sk_msg, sk_skb | the `Map` of sockets | |
-        | iterator | | ``map=`` |
-        | fentry, fexit, LSM | | |
+        - uprobe, uretprobe: ``"/path:symbol+offset"``, or a path with ``symbol=`` or ``symbols=``;
+          ``offset=``, ``pid=``, ``ret=``, ``cookie=``
+        - USDT probe: ``"/path:provider:name"``; ``pid=``
+        - tracepoint: ``"group/name"``; raw tracepoint: its name
+        - perf event: ``kind=``, ``config=``, ``frequency=``, ``pid=``, ``cpu=``
+        - cgroup programs: the folder of the cgroup
+        - XDP: an interface; ``mode=`` ``"native"``, ``"generic"`` or ``"offload"``
+        - tc: an interface; ``direction=``
+        - sk_lookup, flow dissector: the file of a network namespace
+        - sk_msg, sk_skb: the `Map` of sockets
+        - iterator: ``map=`` where it goes over one; fentry, fexit, LSM: nothing
 
         Without a target, the one in the section's name is taken.
 
@@ -342,7 +338,7 @@ def _event_type(spec: Spec, ring: str) -> Any:
     return spec.type(name)
 
 
-def open_spec(source: str | Path | bytes, *, name: str | None = None) -> Spec:
+def open(source: str | Path | bytes, *, name: str | None = None) -> Spec:  # noqa: A001  # opens objects
     """Read an object file, without the kernel: what it declares, needs and calls.
 
     Args:
@@ -399,7 +395,7 @@ def load(
         Unsupported: There is no libbpf, or the kernel lacks something.
         MissingDependency: cffi is not installed.
     """
-    spec = source if isinstance(source, Spec) else open_spec(source, name=name)
+    spec = source if isinstance(source, Spec) else open(source, name=name)
     chosen = _chosen(spec, programs)
     types = {
         each: "trace_uprobe_multi"

@@ -16,18 +16,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 # Eagerly, so that a configuration with an `observe` table can be read from now on.
-from ._options import BackendConfig, EventsConfig, ObserveConfig, QueueConfig, SpillConfig
+from ._options import (
+    BackendConfig,
+    EventsConfig,
+    ObserveConfig,
+    PrometheusConfig,
+    QueueConfig,
+    SpillConfig,
+)
 
 if TYPE_CHECKING:
     from ._install import Installed, install
+    from ._metrics_server import MetricsServer
     from ._prometheus_page import Exposition
     from ._prometheus_text import PrometheusText
+    from ._scrape import MetricsEndpoint
     from .pipeline import Account, Exporter, Pipeline, Report
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "_install": ("Installed", "install"),
+    "_metrics_server": ("MetricsServer",),
     "_prometheus_page": ("Exposition",),
     "_prometheus_text": ("PrometheusText",),
+    "_scrape": ("MetricsEndpoint",),
     "pipeline": ("Account", "Exporter", "Pipeline", "Report"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -40,8 +51,11 @@ __all__ = (
     "Exporter",
     "Exposition",
     "Installed",
+    "MetricsEndpoint",
+    "MetricsServer",
     "ObserveConfig",
     "Pipeline",
+    "PrometheusConfig",
     "PrometheusText",
     "QueueConfig",
     "Report",

@@ -11,6 +11,17 @@ from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
+
+class Fixed(dict[str, Any]):
+    """Attributes that nobody changes: the same object has the same values each time."""
+
+    __slots__ = ()
+
+
+DICTS: Final[frozenset[type]] = frozenset((dict, Fixed))
+"""Mappings whose methods are those of `dict`."""
+
+
 _SPARE: Final = 64
 """Entries that cost nothing worth speaking of."""
 
@@ -57,6 +68,19 @@ class Memory(Generic[T]):
             return self._by_items.get(tuple(attributes.items()))
         except Exception:  # not a mapping, or one at which another thread works
             return None
+
+    def again(self, attributes: Any) -> T | None:
+        """The same of a mapping that was there before, with the values that it had; else ``None``.
+
+        Raises:
+            Exception: It is no mapping, or another thread works at it.
+        """
+        entry = self._by_id.get(id(attributes))
+        if entry is not None and (
+            type(attributes) is Fixed or entry[1] == tuple(attributes.values())
+        ):
+            return entry[2]
+        return None
 
     def keep(self, attributes: Any, item: T) -> None:
         """Remember ``item`` for ``attributes`` and their like."""

@@ -104,6 +104,8 @@ def exporter_of(
 
 def wires_of(backend: BackendConfig, signal: Signal) -> list[Wire]:
     """How a signal gets to a backend, and what to do when that is too new for it."""
+    if backend.kind != "remote-write" and backend.histograms != "native":
+        raise InvalidArgument("histograms", backend.histograms, "native, unless for remote-write")
     if backend.kind == "otlp-grpc":
         return [_grpc(backend, signal)]
     require("cramjam", extra="otel")  # now rather than on a thread later
@@ -115,12 +117,13 @@ def wires_of(backend: BackendConfig, signal: Signal) -> list[Wire]:
         url = _with_path(backend.endpoint, "/loki/api/v1/push")
         return [_http(backend, url, LokiPush(), RetryRules.LOKI, (LOKI, one))]
     url = _with_path(backend.endpoint, "/api/v1/write")
+    native = backend.histograms != "classic"
+    custom = backend.histograms == "custom"
+    second = RemoteWrite(version=2, native_histograms=native, custom_buckets=custom)
+    first = RemoteWrite(version=1, native_histograms=native)
     return [
-        _http(backend, url, RemoteWrite(version=version), rules, (path, one))
-        for version, path, rules in (
-            (2, REMOTE_WRITE_2, RetryRules.REMOTE_WRITE_2),
-            (1, REMOTE_WRITE_1, RetryRules.REMOTE_WRITE_1),
-        )
+        _http(backend, url, second, RetryRules.REMOTE_WRITE_2, (REMOTE_WRITE_2, one)),
+        _http(backend, url, first, RetryRules.REMOTE_WRITE_1, (REMOTE_WRITE_1, one)),
     ]
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._event_mapping import Mapped
     from ._options import EventsConfig
+    from ._scrape import MetricsEndpoint
     from .instruments import Metrics
     from .pipeline import Pipeline
 
@@ -134,4 +135,35 @@ def observe_accounts(metrics: Metrics, pipeline: Pipeline) -> None:
         waiting,
         unit="{unit}",
         description="Spans, records and data points that wait",
+    )
+
+
+def observe_scrapes(metrics: Metrics, endpoint: MetricsEndpoint) -> None:
+    """Make what a page says of itself metrics, seen at the next scrape."""
+    meter = metrics.meter("hastack.observe")
+
+    def scrapes() -> Iterable[tuple[float, dict[str, Any]]]:
+        return [(count, {"outcome": name}) for name, count in endpoint.counts().items()]
+
+    def left_out() -> Iterable[tuple[float, dict[str, Any]]]:
+        return [(count, {"reason": name}) for name, count in endpoint.left_out().items()]
+
+    meter.observe(
+        "hastack.observe.scrapes",
+        scrapes,
+        kind="counter",
+        unit="{scrape}",
+        description="Answered requests for the page, by outcome",
+    )
+    meter.observe(
+        "hastack.observe.scrape.left_out",
+        left_out,
+        unit="{point}",
+        description="Data points that the last page left out, by reason",
+    )
+    meter.observe(
+        "hastack.observe.scrape.duration",
+        lambda: endpoint.took,
+        unit="s",
+        description="Time that the last page took",
     )

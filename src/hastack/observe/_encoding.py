@@ -36,12 +36,14 @@ class WireFormat:
         compressions: Names that `compress` takes and every receiver of the format reads, the best
             first; ``"identity"`` is none at all.
         headers: Further header fields that the format prescribes.
+        cumulative: Metrics of delta temporality have no place in it; they are added up before.
     """
 
     name: str
     content_type: str
     compressions: tuple[str, ...]
     headers: tuple[tuple[str, str], ...] = ()
+    cumulative: bool = False
 
 
 @attrs.frozen

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 HIGHEST_SCHEMA: Final = 8
 LOWEST_SCHEMA: Final = -4
+CUSTOM_BUCKETS: Final = -53
+"""The schema that says that a native histogram brings its own bounds."""
+
 ZERO_THRESHOLD: Final = 1e-128
 """Width of the zero bucket unless something else is known (compatibility specification)."""
 
@@ -52,6 +55,18 @@ class Side:
             return Side(0, ())
         start = filled[0]
         return Side(self.offset + start, self.counts[start : filled[-1] + 1])
+
+    def joined(self, other: Side) -> Side:
+        """The buckets of both, which are of one scale."""
+        if not self.counts or not other.counts:
+            return self if self.counts else other
+        first = min(self.offset, other.offset)
+        last = max(self.offset + len(self.counts), other.offset + len(other.counts))
+        counts = [0] * (last - first)
+        for side in (self, other):
+            for index, count in enumerate(side.counts, side.offset - first):
+                counts[index] += count
+        return Side(first, tuple(counts))
 
 
 @attrs.frozen

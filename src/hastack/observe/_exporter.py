@@ -25,6 +25,7 @@ from ._retry_rules import Kind, judge
 from ._sizes import of_record, of_span
 from ._spill import SpillFiles
 from ._spilling import Spilling
+from ._totals import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,6 +98,7 @@ class Exporter(Spilling):
         self._rules = _rules_of(queue)
         self._spill = self._spill_files(spill) if queue.when_full == "spill" else None
         self._spill_drops_oldest = spill.when_full == "drop-oldest"
+        self._totals = Totals() if wire.encoder.format.cumulative else None
         self._new_state()
         renew_in_child(self)
         # Now rather than with the first item: what ends after us at exit is what was made later,
@@ -133,6 +135,17 @@ class Exporter(Spilling):
             self._spill.forget()
         if ended:
             self._flow.abandon()
+
+    def _cumulated(self, data: Any) -> Any:
+        """``data`` of metrics as the backend takes them; what cannot be is counted as dropped."""
+        if self._totals is None:
+            return data
+        found = self._totals.of(lambda: data)
+        if found.left_out:
+            with self._lock:
+                self._flow.ledger.refuse(found.left_out, "out_of_order")
+            self._tell_drops()
+        return found.data
 
     def count(self, items: Sequence[Any]) -> int:
         """The units in items."""

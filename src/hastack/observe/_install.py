@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, final
@@ -16,8 +17,11 @@ from hastack._core._validate import seconds
 
 from . import _threads
 from ._backends import exporters_of
-from ._bridge import EventBridge, observe_accounts
+from ._bridge import EventBridge, observe_accounts, observe_scrapes
+from ._metrics_server import MetricsServer
 from ._options import OBSERVE, ObserveConfig
+from ._prometheus_text import PrometheusText
+from ._scrape import MetricsEndpoint
 from ._status import StatusFile
 from .instruments import Metrics, current_trace
 from .metrics import Collector, MetricReader
@@ -46,6 +50,8 @@ class Installed:
         tracer_provider: OpenTelemetry's; ``None`` when no backend takes traces.
         meter_provider: OpenTelemetry's; ``None`` when no backend takes metrics.
         logger_provider: OpenTelemetry's; ``None`` when no backend takes logs.
+        endpoint: Answers scrapes; ``None`` unless ``prometheus.enabled``.
+        server: Serves it.
     """
 
     pipeline: Pipeline
@@ -53,6 +59,8 @@ class Installed:
     tracer_provider: Any = None
     meter_provider: Any = None
     logger_provider: Any = None
+    endpoint: MetricsEndpoint | None = None
+    server: MetricsServer | None = None
     _reader: Any = None
     _collector: Collector | None = None
     _handler: LogHandler | None = None
@@ -80,7 +88,7 @@ class Installed:
         """Take everything down, metrics collected a last time; see `Pipeline.shutdown`.
 
         The providers stay where OpenTelemetry keeps them, and what goes to them is counted as
-        dropped.
+        dropped. The page for Prometheus is served until everything else has ended.
 
         Raises:
             InvalidArgument: ``timeout`` is negative.
@@ -99,6 +107,8 @@ class Installed:
         report = self.pipeline.shutdown(max(0.0, began + limit - time.monotonic()))
         if self._status is not None:
             self._status.close()
+        if self.server is not None:
+            self.server.stop(max(0.0, began + limit - time.monotonic()))
         return report
 
     def _end_with_process(self, until: float) -> None:
@@ -132,6 +142,7 @@ def install(
     Raises:
         ConfigError: The environment holds mistakes.
         InvalidArgument: Settings contradict each other.
+        OSError: The port for Prometheus is taken, or ``metrics_directory`` cannot be used.
         MissingDependency: A package of ``hastack[otel]`` is not installed, or grpcio for a backend
             of the kind ``otlp-grpc``.
 
@@ -149,14 +160,27 @@ def install(
         for exporter in exporters_of(name, backend, queue=settings.queue, spill=settings.spill)
     ]
     pipeline = Pipeline(exporters)
-    metrics = Metrics(exemplars=current_trace)
+    metrics = Metrics(exemplars=current_trace, directory=settings.metrics_directory)
     installed = Installed(pipeline, metrics)
+    try:
+        _wire(installed, settings, resource, set_global)
+    except BaseException:
+        installed.shutdown(0.0)
+        raise
+    _threads.end_with_process(installed, first=True)
+    return installed
+
+
+def _wire(installed: Installed, settings: ObserveConfig, resource: Any, set_global: bool) -> None:
+    pipeline, metrics = installed.pipeline, installed.metrics
+    if settings.prometheus.enabled:
+        _page(installed, settings, resource)  # before anything global, as the port may be taken
     _traces(installed, resource, set_global)
     _metrics(installed, settings, resource, set_global)
     _logs(installed, settings, resource, set_global)
     installed._bridge = EventBridge(
         settings.events,
-        metrics=metrics if pipeline.of("metrics") else None,
+        metrics=metrics if pipeline.of("metrics") or installed.endpoint is not None else None,
         tracer_provider=installed.tracer_provider,
         logger_provider=installed.logger_provider,
     )
@@ -164,8 +188,9 @@ def install(
     if settings.status is not None:
         service = str(resource.attributes.get("service.name", ""))
         installed._status = StatusFile(settings.status, service, pipeline)
-    _threads.end_with_process(installed, first=True)
-    return installed
+    if installed.server is not None and installed.endpoint is not None:
+        observe_scrapes(metrics, installed.endpoint)
+        installed.server.start()
 
 
 def _settings(config: object) -> ObserveConfig:
@@ -183,6 +208,48 @@ def _resource(settings: ObserveConfig) -> Any:
     if settings.service is not None:
         attributes["service.name"] = settings.service
     return require("opentelemetry.sdk.resources", extra="otel").Resource.create(attributes)
+
+
+def _page(installed: Installed, settings: ObserveConfig, resource: Any) -> None:
+    """Take the port; connections wait until everything is there."""
+    wanted = settings.prometheus
+    shared = settings.metrics_directory is not None
+
+    def of_sdk() -> Any:
+        # The SDK counts for each process by itself: shown by whichever of several happens to
+        # answer, its counters would jump.
+        return None if shared or installed._reader is None else installed._reader.read()
+
+    page = PrometheusText(
+        strategy=wanted.strategy,
+        scope_labels=wanted.scope_labels,
+        target_info=wanted.target_info,
+        resource_labels=wanted.resource_labels,
+        created=wanted.created,
+    )
+    host = wanted.host or os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST") or "localhost"
+    installed.endpoint = MetricsEndpoint(
+        lambda: installed.metrics.collect(resource),
+        of_sdk,
+        page=page,
+        max_scrapes=wanted.max_scrapes,
+    )
+    installed.server = MetricsServer(
+        installed.endpoint,
+        host=host,
+        port=_port() if wanted.port is None else wanted.port,
+        path=wanted.path,
+        shared=shared,
+        timeout=wanted.timeout,
+    )
+    installed.server.listen()
+
+
+def _port() -> int:
+    given = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT") or "9464"
+    if not given.isdecimal():
+        raise InvalidArgument("OTEL_EXPORTER_PROMETHEUS_PORT", given, "a port")
+    return int(given)
 
 
 def _traces(installed: Installed, resource: Any, set_global: bool) -> None:
@@ -204,7 +271,7 @@ def _metrics(
     installed: Installed, settings: ObserveConfig, resource: Any, set_global: bool
 ) -> None:
     exporters = installed.pipeline.of("metrics")
-    if not exporters:
+    if not exporters and installed.endpoint is None:
         return
     sdk = require("opentelemetry.sdk.metrics", extra="otel")
     api = require("opentelemetry.metrics", extra="otel")

@@ -77,6 +77,11 @@ class BackendConfig:
     )
     token: Secret | None = setting(None, help="Sent as 'Authorization: Bearer ...'.")
     compression: str | None = setting(None, help="Unset: the best that the protocol knows.")
+    histograms: Literal["native", "classic", "custom"] = setting(
+        "native",
+        help="remote-write: 'native' sends exponential histograms as native ones, 'custom' those "
+        "with explicit bounds as well (version 2), 'classic' buckets for all.",
+    )
     timeout: Seconds = setting(10.0, above=0.0, help="Time for one request.")
     ca_file: str | None = setting(None, help="Trusted certificates, in place of the system's.")
     cert_file: str | None = setting(None, help="Own certificate.")
@@ -98,6 +103,35 @@ class EventsConfig:
 
 @final
 @attrs.frozen(kw_only=True)
+class PrometheusConfig:
+    """A page for Prometheus to scrape."""
+
+    enabled: bool = setting(False, help="Whether it is served.")
+    host: str | None = setting(
+        None, help="Address to listen on; unset: OTEL_EXPORTER_PROMETHEUS_HOST, or localhost."
+    )
+    port: int | None = setting(
+        None, minimum=0, maximum=65535, help="Unset: OTEL_EXPORTER_PROMETHEUS_PORT, or 9464."
+    )
+    path: str = setting("/metrics", help="Where the page is.")
+    strategy: Literal[
+        "UnderscoreEscapingWithSuffixes",
+        "UnderscoreEscapingWithoutSuffixes",
+        "NoUTF8EscapingWithSuffixes",
+        "NoTranslation",
+    ] = setting("UnderscoreEscapingWithSuffixes", help="How names are translated.")
+    scope_labels: bool = setting(True, help="Series carry otel_scope_name and the like.")
+    target_info: bool = setting(True, help="The resource is shown as target_info.")
+    resource_labels: tuple[str, ...] = setting(
+        (), help="Resource attributes that each series carries as well."
+    )
+    created: bool = setting(False, help="Show when counters started, as _created.")
+    max_scrapes: int = setting(4, minimum=1, unit="scrapes", help="At once.")
+    timeout: Seconds = setting(5.0, above=0.0, help="Time a client has to ask, and to listen.")
+
+
+@final
+@attrs.frozen(kw_only=True)
 class ObserveConfig:
     """The ``observe`` table of the configuration."""
 
@@ -114,6 +148,12 @@ class ObserveConfig:
     spill: SpillConfig = setting(factory=SpillConfig, help="What goes to disk.")
     events: EventsConfig = setting(factory=EventsConfig, help="What hastack's own events become.")
     metrics_every: Seconds = setting(60.0, above=0.0, help="Time between two collections.")
+    metrics_directory: Path | None = setting(
+        None, help="Shared by processes that count together; see hastack.observe.instruments."
+    )
+    prometheus: PrometheusConfig = setting(
+        factory=PrometheusConfig, help="A page for Prometheus to scrape."
+    )
     status: Path | None = setting(
         None, help="A directory where each process writes its accounts, for hastack observe tail."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
+from ._attribute_memory import DICTS
 from ._otlp_attributes import Attributes
 from ._otlp_lenient import ident, number, read, real, sequence
 from ._protobuf import (
@@ -96,7 +97,7 @@ class Points:
         parts = [head]
         attributes = point.attributes
         if attributes:
-            pairs = attributes if type(attributes) is dict else attributes._dict
+            pairs = attributes if type(attributes) in DICTS else attributes._dict
             self._number.encode(pairs.items(), parts)
         if point.exemplars:
             self._exemplars(b"\x2a", point, parts, tally)
@@ -135,7 +136,7 @@ class Points:
             ]
             attributes = point.attributes
             if attributes:
-                pairs = attributes if type(attributes) is dict else attributes._dict
+                pairs = attributes if type(attributes) in DICTS else attributes._dict
                 self._histogram.encode(pairs.items(), parts)
             if point.exemplars:
                 self._exemplars(b"\x42", point, parts, tally)
@@ -195,7 +196,7 @@ class Points:
             ]
             attributes = point.attributes
             if attributes:
-                pairs = attributes if type(attributes) is dict else attributes._dict
+                pairs = attributes if type(attributes) in DICTS else attributes._dict
                 self._exponential.encode(pairs.items(), parts)
             if point.exemplars:
                 self._exemplars(b"\x5a", point, parts, tally)

@@ -77,18 +77,21 @@ class Lines:
     ) -> None:
         """A text for each series into ``lines``, and into ``series`` what tells it apart."""
         self._known.began(len(points))
-        shape = self._shape
+        again, exemplars, created = self._known.again, self._shape.exemplars, self._shape.created
         for point in points:
-            pieces = self._find(point, tally)
+            try:
+                pieces = again(point.attributes) or self._find(point, tally)
+            except Exception:  # not a point
+                pieces = self._find(point, tally)
             head = pieces.head
             try:
                 value = point.value
-                line = head + (str(value) if type(value) is int else number_text(value))
+                line = f"{head}{value}" if type(value) is int else head + number_text(value)
             except Exception:  # not a point, or too many digits
                 line = head + number_text(read(point, "value", tally))
-            if shape.exemplars and point.exemplars:
+            if exemplars and point.exemplars:
                 line += self._exemplar(largest(exemplars_of(point, tally)), tally)
-            if shape.created:
+            if created:
                 line += self._created(pieces, point, tally)
             lines.append(line)
             series.append(head)

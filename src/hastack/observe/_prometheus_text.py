@@ -63,11 +63,11 @@ class PrometheusText:
         )
         self._writers: dict[TextFormat, Writer] = {}
 
-    def render(self, data: Any, *, accept: str = "") -> Exposition:
+    def render(self, *data: Any, accept: str = "") -> Exposition:
         """Write one exposition.
 
         Args:
-            data: The ``MetricsData`` of a collection, or ``None``.
+            *data: The ``MetricsData`` of a collection, of several sources, or ``None``.
             accept: The scraper's ``Accept`` field.
         """
         form = negotiate(accept)
@@ -75,6 +75,6 @@ class PrometheusText:
         if writer is None:
             writer = self._writers[form] = Writer(form, self._options)
         page = Page(writer)
-        for resource, scope, metric in walk([data]):
+        for resource, scope, metric in walk(data):
             page.add(resource, scope, metric)
         return page.finish()

@@ -23,12 +23,14 @@ RW1: Final = WireFormat(
     "application/x-protobuf",
     ("snappy",),
     (("X-Prometheus-Remote-Write-Version", "0.1.0"),),
+    cumulative=True,
 )
 RW2: Final = WireFormat(
     "remote-write-2",
     "application/x-protobuf;proto=io.prometheus.write.v2.Request",
     ("snappy",),
     (("X-Prometheus-Remote-Write-Version", "2.0.0"),),
+    cumulative=True,
 )
 
 KINDS: Final = {"counter": 1, "gauge": 2, "histogram": 3, "info": 6}
@@ -215,6 +217,9 @@ def histogram(native: Native, time: int, start: int) -> bytes:
             _buckets(b"\x42", b"\x4a", native.negative),
             _buckets(b"\x5a", b"\x62", native.positive),
             uint(b"\x78", time),
+            delimited(b"\x82\x01", b"".join(map(pack_double, native.bounds)))
+            if native.bounds
+            else b"",
             uint(b"\x88\x01", start),
         )
     )

@@ -11,6 +11,7 @@ import attrs
 from ._attribute_memory import Memory
 from ._attribute_text import attribute_text
 from ._exponential import (
+    CUSTOM_BUCKETS,
     HIGHEST_SCHEMA,
     LOWEST_SCHEMA,
     SCALES,
@@ -18,6 +19,7 @@ from ._exponential import (
     NativeBuckets,
     classic,
     native_buckets,
+    sparse,
 )
 from ._otlp_lenient import number, read, real, sequence
 from ._otlp_values import entries
@@ -73,6 +75,7 @@ class Native:
     zero_threshold: float
     positive: NativeBuckets
     negative: NativeBuckets
+    bounds: tuple[float, ...] = ()  # of custom buckets
 
 
 @attrs.frozen
@@ -144,10 +147,11 @@ class MetricSeries:
         labels: Of the scope and the resource: name, original key, value.
         translation: How names change.
         native: Whether exponential histograms become native ones.
+        custom: Whether those with explicit bounds do, with custom buckets.
         histogram: Whether it is one.
     """
 
-    __slots__ = ("_histogram", "_known", "_labels", "_name", "_native", "_translation")
+    __slots__ = ("_custom", "_histogram", "_known", "_labels", "_name", "_native", "_translation")
 
     def __init__(
         self,
@@ -156,12 +160,14 @@ class MetricSeries:
         translation: Translation,
         *,
         native: bool,
+        custom: bool,
         histogram: bool,
     ) -> None:
         self._name = name
         self._labels = labels
         self._translation = translation
         self._native = native
+        self._custom = custom
         self._histogram = histogram
         self._known = Memory[_Known]()
 
@@ -192,7 +198,32 @@ class MetricSeries:
         ]
         if not counts:
             counts = [number(read(point, "count", tally), 64, tally)]
+        if self._custom:
+            return self._with_custom_buckets(point, bounds, counts, tally)
         return self._classic(point, bounds, counts, tally)
+
+    def _with_custom_buckets(
+        self, point: Any, bounds: Sequence[float], counts: Sequence[int], tally: Tally
+    ) -> list[Series]:
+        """A native histogram whose buckets are those of the instrument; the last is implied."""
+        bounds = tuple([real(bound, tally) for bound in bounds if bound < inf])
+        # Buckets above the last count that is there are empty, those above the last bound one.
+        counts = [*counts[: len(bounds)], sum(counts[len(bounds) :])]
+        return self._native_series(
+            point,
+            Native(
+                schema=CUSTOM_BUCKETS,
+                count=sum(counts),
+                total=self._total(point, tally),
+                stale=self._stale(point, tally),
+                zero_count=0,
+                zero_threshold=0.0,
+                positive=sparse(0, counts),
+                negative=NativeBuckets((), ()),
+                bounds=bounds,
+            ),
+            tally,
+        )
 
     def exponential(self, point: Any, tally: Tally) -> list[Series]:
         """A native histogram, or classic buckets; none if its scale is out of range."""
@@ -212,22 +243,35 @@ class MetricSeries:
         if scale < LOWEST_SCHEMA:
             return []
         steps_down = max(0, scale - HIGHEST_SCHEMA)
-        flags = number(read(point, "flags", tally), 32, tally)
-        total = read(point, "sum", tally)
         threshold = read(point, "zero_threshold", tally)
-        native = Native(
-            schema=scale - steps_down,
-            count=count,
-            total=real(total, tally) if total is not None else 0.0,
-            stale=bool(flags & 1),
-            zero_count=zero,
-            zero_threshold=real(threshold, tally) if threshold else ZERO_THRESHOLD,
-            positive=_buckets(positive, steps_down),
-            negative=_buckets(negative, steps_down),
+        return self._native_series(
+            point,
+            Native(
+                schema=scale - steps_down,
+                count=count,
+                total=self._total(point, tally),
+                stale=self._stale(point, tally),
+                zero_count=zero,
+                zero_threshold=real(threshold, tally) if threshold else ZERO_THRESHOLD,
+                positive=_buckets(positive, steps_down),
+                negative=_buckets(negative, steps_down),
+            ),
+            tally,
         )
+
+    def _native_series(self, point: Any, native: Native, tally: Tally) -> list[Series]:
         key = self._find(point, tally).key(self._name)
         exemplars = self._exemplars(point, tally)
         return [Series(key, native, _time(point, tally), _start(point, tally), exemplars)]
+
+    @staticmethod
+    def _total(point: Any, tally: Tally) -> float:
+        total = read(point, "sum", tally)
+        return real(total, tally) if total is not None else 0.0
+
+    @staticmethod
+    def _stale(point: Any, tally: Tally) -> bool:
+        return bool(number(read(point, "flags", tally), 32, tally) & 1)
 
     def _classic(
         self, point: Any, bounds: Sequence[float], counts: Sequence[int], tally: Tally

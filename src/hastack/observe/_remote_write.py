@@ -45,16 +45,19 @@ class RemoteWrite:
         version: 1, or 2 for a receiver that knows ``io.prometheus.write.v2.Request``.
         native_histograms: Whether exponential histograms become native ones; otherwise they
             become classic buckets.
+        custom_buckets: Whether histograms with explicit bounds become native ones with custom
+            buckets: one series instead of one for each bucket. Version 2 only.
         strategy: How names are translated, as `hastack.observe.PrometheusText` takes it.
         scope_labels: Whether series carry ``otel_scope_name`` and the like.
         target_info: Whether each resource is a series ``target_info``.
         resource_labels: Resource attributes that each series carries as well.
 
     Raises:
-        InvalidArgument: An unknown version or strategy.
+        InvalidArgument: An unknown version or strategy, or custom buckets with version 1.
     """
 
     __slots__ = (
+        "_custom",
         "_form",
         "_format",
         "_kept",
@@ -70,6 +73,7 @@ class RemoteWrite:
         *,
         version: int = 1,
         native_histograms: bool = True,
+        custom_buckets: bool = False,
         strategy: str = "UnderscoreEscapingWithSuffixes",
         scope_labels: bool = True,
         target_info: bool = True,
@@ -80,7 +84,10 @@ class RemoteWrite:
         if strategy not in STRATEGIES:
             raise InvalidArgument("strategy", strategy, f"one of {', '.join(STRATEGIES)}")
         self._format, self._form = written(version)
+        if custom_buckets and version == 1:
+            raise InvalidArgument("custom_buckets", custom_buckets, "False with version 1")
         self._native = native_histograms
+        self._custom = custom_buckets
         self._translation = Translation.named(strategy)
         self._scope_labels = scope_labels
         self._target_info = target_info
@@ -172,6 +179,7 @@ class RemoteWrite:
             labels,
             translation,
             native=self._native,
+            custom=self._custom,
             histogram=kind == HISTOGRAMS,
         )
         return _Metric(identity.sample, identity.unit, series, (resource, scope))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ._attribute_memory import Fixed
 from ._mapped_format import EXEMPLAR_SIZE, read_exemplar
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ class Identity:
     Attributes:
         descriptor: The metric.
         attributes: Sorted pairs.
+        mapping: The same, the same object each time and never changed.
     """
 
-    __slots__ = ("attributes", "descriptor")
+    __slots__ = ("attributes", "descriptor", "mapping")
 
     def __init__(self, descriptor: Descriptor, attributes: Attributes) -> None:
         self.descriptor = descriptor
         self.attributes = attributes
+        self.mapping = Fixed(attributes)
 
 
 class Identities:

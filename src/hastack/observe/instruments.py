@@ -24,6 +24,7 @@ import threading
 import time
 from itertools import pairwise
 from math import isfinite
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from ._cells import Slots, Trace
     from ._mapped_format import Attributes
+    from ._metrics_data import Builder
     from ._series import Identity
 
     AttributeValue: TypeAlias = (
@@ -417,6 +419,7 @@ class Metrics:
         self._observed: list[tuple[Descriptor, Callable[[], float | Observed]]] = []
         self._reported: set[int] = set()
         self._collecting = threading.Lock()
+        self._builder: Builder | None = None
         self._identities = Identities()
         self._workers = (
             None if directory is None else WorkerDirectory(Path(directory), self._identities)
@@ -445,17 +448,26 @@ class Metrics:
             OSError: The directory cannot be read.
         """
         with self._collecting:
-            with self._lock:
-                instruments = [i for meter in self._meters.values() for i in meter._made()]
-                observed = list(self._observed)
-            shared = self._workers is not None
-            mine = [s for i in instruments for s in i._series(shared=shared)]
-            for descriptor, callback in observed:
-                mine += self._ask(descriptor, callback)
-            if self._workers is None:
-                return mine
-            found = self._workers.collect()
-            return merge([*found, *mine], (), self._identities) if mine else found
+            return self._now()
+
+    def _now(self) -> list[Series]:
+        shared = self._workers is not None
+        mine = [s for i in self._instruments() for s in i._series(shared=shared)]
+        mine += [series for answer in self._answers() for series in answer]
+        if self._workers is None:
+            return mine
+        found = self._workers.collect()
+        return merge([*found, *mine], (), self._identities) if mine else found
+
+    def _instruments(self) -> list[Instrument[Any]]:
+        with self._lock:
+            return [each for meter in self._meters.values() for each in meter._made()]
+
+    def _answers(self) -> list[list[Series]]:
+        """What the observed instruments say."""
+        with self._lock:
+            observed = list(self._observed)
+        return [self._ask(descriptor, callback) for descriptor, callback in observed]
 
     def collect(self, resource: Resource | None = None) -> MetricsData:
         """The same as OpenTelemetry's ``MetricsData``, cumulative.
@@ -467,9 +479,24 @@ class Metrics:
             MissingDependency: OpenTelemetry is not installed.
             OSError: The directory cannot be read.
         """
-        from ._metrics_data import metrics_data
+        from ._metrics_data import Builder
 
-        return metrics_data(self.series(), resource, self.started)
+        with self._collecting:
+            build = self._builder
+            if build is None:
+                build = self._builder = Builder()
+            if self._workers is not None:
+                return build.data(build.points(self._now(), self.started).items(), resource)
+            points = [
+                (
+                    each._descriptor,
+                    build.points_of_cells(each._descriptor, each._all(), self.started),
+                )
+                for each in self._instruments()
+            ]
+            for answer in self._answers():
+                points += build.points(answer, self.started).items()
+            return build.data(filter(itemgetter(1), points), resource)
 
     @property
     def malformed(self) -> dict[str, str]:
@@ -503,7 +530,7 @@ class Metrics:
 
     def _ask(
         self, descriptor: Descriptor, callback: Callable[[], float | Observed]
-    ) -> Iterable[Series]:
+    ) -> list[Series]:
         try:
             answer = callback()
             pairs = [(answer, {})] if isinstance(answer, (int, float)) else list(answer)

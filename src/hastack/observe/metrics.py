@@ -130,6 +130,7 @@ class MetricReader(_MetricReader):
         self._exporters = exporters
         self._timeout = timeout
         self._ticker = Ticker(self._every, self._collect_once)
+        self._reading = threading.local()
 
     def _set_meter_provider(self, meter_provider: Any) -> None:
         super()._set_meter_provider(meter_provider)
@@ -145,7 +146,25 @@ class MetricReader(_MetricReader):
     def _receive_metrics(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any
     ) -> None:
-        emit(self._exporters, metrics_data)
+        found = getattr(self._reading, "found", None)
+        if found is None:
+            emit(self._exporters, metrics_data)
+        else:
+            found.append(metrics_data)
+
+    def read(self) -> MetricsData | None:
+        """Collect now, for the caller alone; ``None`` when there is nothing.
+
+        Raises:
+            Exception: Whatever an observable instrument raises.
+        """
+        found: list[MetricsData] = []
+        self._reading.found = found
+        try:
+            self.collect()
+        finally:
+            del self._reading.found
+        return found[0] if found else None
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Collect now; whether everything was delivered within the time."""
@@ -265,9 +284,10 @@ def emit(exporters: tuple[Exporter, ...], data: MetricsData) -> bool:
     """Put a collection into the queues; whether all took it."""
     admitted = True
     for exporter in exporters:
-        units = exporter.count([data])
+        cumulated = exporter._cumulated(data)
+        units = exporter.count([cumulated])
         if units:
-            resource = data.resource_metrics[0].resource
+            resource = cumulated.resource_metrics[0].resource
             lane = exporter.lane_of(resource)
-            admitted = exporter.emit(lane, data, size_of_points(units), units) and admitted
+            admitted = exporter.emit(lane, cumulated, size_of_points(units), units) and admitted
     return admitted

@@ -57,7 +57,8 @@ class Pipeline:
     Reasons under which an account counts drops: ``queue_full`` (memory), ``disk_full``,
     ``spill_full`` (its byte cap), ``spill_unavailable`` (the directory cannot be used), ``damaged``
     (a record on disk), ``rejected`` (partial success), ``too_large`` (one unit alone),
-    ``unsupported`` (the format has no place for it), ``unencodable``, ``http_404`` and
+    ``unsupported`` (the format has no place for it), ``unencodable``, ``out_of_order`` (metrics of
+    delta temporality for a time that had been counted already), ``http_404`` and
     ``grpc_internal`` (an answer that says not to try again), ``shutdown`` (waiting at its end),
     ``unanswered`` (in flight at its end: the backend may have it).
 

@@ -7,7 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._errors import ForkUnsafe
-from hastack._core._extras import require
+from hastack._core._extras import require_grpc
 
 from . import _wire
 
@@ -45,8 +45,9 @@ class Grpc:
     """
 
     def __init__(self) -> None:
-        grpc: Any = require("grpc", extra="etcd")
-        aio: Any = require("grpc.aio", extra="etcd")
+        grpc: Any
+        aio: Any
+        grpc, aio = require_grpc(extra="etcd")
         self.Error: Any = aio.AioRpcError
         self.EOF = aio.EOF
         self.UsageError: Any = aio.UsageError

@@ -94,7 +94,7 @@ class Kept:
         self._following = False
         self._last_lease = 0
         self._down_since: float | None = None
-        self._error: StoreError | None = None
+        self._error: HastackError | None = None
 
     @property
     def present(self) -> bool:
@@ -287,7 +287,7 @@ class Kept:
             core.failed(clock(), random.random())
             self._gate.failed(RETRY_CAP * random.random())
             return False
-        except StoreError as error:
+        except HastackError as error:  # also of a client that cannot be used, after a fork
             self._error = error
             core.failed(clock(), random.random(), refused=True)
             return False

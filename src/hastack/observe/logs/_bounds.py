@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ._nodes import Alt, Field, Leaf, Lit, Many, Map, Opt, Scan, SepBy, Seq
+from ._nodes import Alt, Derive, Field, Leaf, Lit, Many, Map, Opt, Scan, SepBy, Seq
 
 if TYPE_CHECKING:
     from ._nodes import Node
@@ -67,6 +67,8 @@ def cost(node: Node) -> Cost:
         return attrs.evolve(
             inner, empty=True, waste=False, detour=inner.detour or inner.waste, fails=False
         )
+    if isinstance(node, Derive):
+        return _leaf(node.leaf)
     if isinstance(node, (Field, Map)):
         return cost(node.part)
     assert isinstance(node, Many)

@@ -10,16 +10,20 @@ What cannot be converted after it matched (the 31st of February) rejects the lin
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._nodes import Alt, Field, Leaf, Lit, Many, Map, Miss, Opt, Scan, SepBy, Seq, read
+from ._atomic import compile_regex
+from ._leaf_bounds import never_gives_back
+from ._nodes import Alt, Derive, Field, Leaf, Lit, Many, Map, Miss, Opt, Scan, SepBy, Seq, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._nodes import Found, Node
 
-__all__ = ("Fused", "Reader", "fusible")
+__all__ = ("Fused", "Reader", "fusible", "without_groups")
+
+T = TypeVar("T")
 
 
 class Reader:
@@ -32,18 +36,32 @@ class Reader:
         node: The same.
         fused: Whether all of it became one expression.
         patterns: The expressions of its fused parts.
+        whole: From a text to the value, or ``None`` unless all of it matches.
     """
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self._steps = _steps(node)
-        self.fused = len(self._steps) == 1 and isinstance(self._steps[0], Fused)
+        only = self._steps[0] if len(self._steps) == 1 else None
+        self.fused = isinstance(only, Fused)
         self.patterns = [step.pattern for step in self._steps if isinstance(step, Fused)]
-        if self.fused:
+        if isinstance(only, Fused):
             # The usual case, without a loop around it.
-            self.match: Callable[[str, int], Found] = self._steps[0].match
+            self.match: Callable[[str, int], Found] = only.match
+            self.whole: Callable[[str], Any] = only.whole()
         else:
             self.match = self._in_steps
+            self.whole = self._all_of
+
+    @property
+    def start(self) -> str | None:
+        """The expression of what a line begins with, if it is known."""
+        first = self._steps[0] if self._steps else None
+        return first.pattern if isinstance(first, Fused) else None
+
+    def _all_of(self, text: str) -> Any:
+        found = self._in_steps(text, 0)
+        return found[1] if found is not None and found[0] == len(text) else None
 
     def _in_steps(self, text: str, at: int) -> Found:
         record: dict[str, Any] = {}
@@ -128,13 +146,21 @@ class Fused:
         self.names = node.names
         self.spread = spread and not node.names
         writer = _Writer()
-        self.pattern, value = writer.part(node)
-        self._regex = re.compile(self.pattern, re.DOTALL)
-        self.source = _function(value, self._regex.groups)
-        scope = writer.constants
-        exec(self.source, scope)  # noqa: S102  # written here, from nodes; texts go in as constants
-        self._make: Callable[[re.Match[str]], Any] = scope["make"]
+        self.pattern, self._value = writer.part(node)
+        self._regex = compile_regex(self.pattern)
+        self.source = _function(self._value, self._regex.groups)
+        self._scope = writer.constants
+        exec(self.source, self._scope)  # noqa: S102  # written here; texts go in as constants
+        self._make: Callable[[re.Match[str]], Any] = self._scope["make"]
         self._find = self._regex.match
+
+    def whole(self) -> Callable[[str], Any]:
+        """A function from a text that must match to its end to the value, or ``None``."""
+        # `fullmatch` looks for other ways to the end, here there are none.
+        self._scope["find"] = compile_regex(rf"(?:{self.pattern})\Z").match
+        exec(_whole(self._value, self._regex.groups), self._scope)  # noqa: S102  # see __init__
+        read: Callable[[str], Any] = self._scope["whole"]
+        return read
 
     def match(self, text: str, at: int) -> Found:
         """Read from ``at``: where it ends and the value, or ``None``."""
@@ -160,6 +186,15 @@ def _function(value: str, groups: int) -> str:
     return f"def make(m):\n {names}=m.groups()\n return {value}\n"
 
 
+def _whole(value: str, groups: int) -> str:
+    names = "".join(f"g{number}," for number in range(1, groups + 1))
+    take = f"  {names}=m.groups()\n" if groups else ""
+    return (
+        "def whole(text):\n m=find(text)\n if m is None:return None\n try:\n"
+        f"{take}  return {value}\n except (ValueError,OverflowError):return None\n"
+    )
+
+
 def _dictionary(fields: dict[str, str]) -> str:
     return f"{{{','.join(f'{name!r}:{value}' for name, value in fields.items())}}}"
 
@@ -170,11 +205,23 @@ class _Writer:
     def __init__(self) -> None:
         self.constants: dict[str, Any] = {}
         self._groups = 0
+        # A group that takes part whenever the branch that is being written does.
+        self._sure = 0
         self._by_value: dict[int, str] = {}
 
     def _group(self) -> int:
         self._groups += 1
         return self._groups
+
+    def _marked(self, write: Callable[[Node], tuple[str, T]], branch: Node) -> tuple[str, T, int]:
+        """A branch of a choice, with a group that takes part exactly if it is chosen."""
+        outer, self._sure = self._sure, 0
+        pattern, value = write(branch)
+        mark, self._sure = self._sure, outer
+        if not mark:
+            mark = self._group()
+            pattern = f"{pattern}()"
+        return pattern, value, mark
 
     def _constant(self, value: Any) -> str:
         """A name for an object in the function's scope."""
@@ -192,11 +239,8 @@ class _Writer:
         if isinstance(node, Lit):
             return re.escape(node.text), repr(node.text)
         if isinstance(node, Leaf):
-            group = self._group()
-            source = f"g{group}"
-            if node.convert is not None:
-                source = f"{self._constant(node.convert)}({source})"
-            return f"((?>{node.pattern}))", source
+            pattern, group = self._capture(node)
+            return pattern, self._leaf(node, group)
         if isinstance(node, Field):
             pattern, source = self.part(node.part)
             return pattern, f"{{{node.name!r}:{source}}}"
@@ -206,7 +250,9 @@ class _Writer:
         if isinstance(node, Alt):
             return self._alternatives(node)
         if isinstance(node, Opt):
+            sure = self._sure
             pattern, source = self.part(node.part)
+            self._sure = sure
             mark = self._group()
             default = self._constant(node.default) if node.default is not None else "None"
             return f"(?:{pattern}())?+", f"({source} if g{mark} is not None else {default})"
@@ -216,11 +262,33 @@ class _Writer:
         assert isinstance(node, Many)
         return self._repetition(node)
 
+    def _capture(self, leaf: Leaf) -> tuple[str, str]:
+        number = self._group()
+        self._sure = self._sure or number
+        inner = leaf.pattern if never_gives_back(leaf.pattern) else f"(?>{leaf.pattern})"
+        return f"({inner})", f"g{number}"
+
+    def _leaf(self, node: Leaf, group: str) -> str:
+        source = group
+        if node.convert is not None:
+            source = f"{self._constant(node.convert)}({group})"
+            if node.rare is not None:
+                source = f"({source} if {node.rare!r} in {group} else {group})"
+        if node.nil is not None:
+            source = f"(None if {group}=={node.nil!r} else {source})"
+        return source
+
     def record(self, node: Node) -> tuple[str, dict[str, str]]:
         """Expression of a record and the source of each field."""
         if isinstance(node, Field):
             pattern, source = self.part(node.part)
             return pattern, {node.name: source}
+        if isinstance(node, Derive):
+            pattern, group = self._capture(node.leaf)
+            return pattern, {
+                name: f"{self._constant(convert)}({group})"
+                for name, (convert, _) in node.made.items()
+            }
         if isinstance(node, Seq):
             patterns, fields = [], {}
             for part in node.parts:
@@ -232,7 +300,9 @@ class _Writer:
                 patterns.append(pattern)
             return "".join(patterns), fields
         if isinstance(node, Opt):
+            sure = self._sure
             pattern, fields = self.record(node.part)
+            self._sure = sure
             mark = self._group()
             return f"(?:{pattern}())?+", {
                 name: f"({source} if g{mark} is not None else None)"
@@ -243,32 +313,29 @@ class _Writer:
 
     def silent(self, node: Node) -> str:
         """Expression of a part whose value nobody wants."""
-        return _without_groups(Fused(node).pattern)
+        return without_groups(Fused(node).pattern)
 
     def _alternatives(self, node: Alt) -> tuple[str, str]:
         patterns, source = [], "None"
         marked = []
         for branch in node.branches:
-            pattern, value = self.part(branch)
-            mark = self._group()
-            patterns.append(f"{pattern}()")
+            pattern, value, mark = self._marked(self.part, branch)
+            patterns.append(pattern)
             marked.append((mark, value))
         for mark, value in reversed(marked):
             source = f"({value} if g{mark} is not None else {source})"
         return f"(?>{'|'.join(patterns)})", source
+
+    def _named(self, node: Node) -> tuple[str, dict[str, str]]:
+        return self.record(node) if node.names else (self.silent(node), {})
 
     def _alternative_records(self, node: Alt) -> tuple[str, dict[str, str]]:
         patterns = []
         fields = dict.fromkeys(node.names, "None")
         branches = []
         for branch in node.branches:
-            inner: dict[str, str] = {}
-            if branch.names:
-                pattern, inner = self.record(branch)
-            else:
-                pattern = self.silent(branch)
-            mark = self._group()
-            patterns.append(f"{pattern}()")
+            pattern, inner, mark = self._marked(self._named, branch)
+            patterns.append(pattern)
             branches.append((mark, inner))
         for mark, inner in reversed(branches):
             for name, value in inner.items():
@@ -277,7 +344,7 @@ class _Writer:
 
     def _repetition(self, node: Many) -> tuple[str, str]:
         body = Fused(node.part)
-        bare = _without_groups(body.pattern)
+        bare = without_groups(body.pattern)
         group = self._group()
         least, most = node.least, node.most
         if not isinstance(node, SepBy):
@@ -285,7 +352,7 @@ class _Writer:
             items = self._constant(_items(body, None))
         else:
             between = Fused(node.separator)
-            rest = f"(?:{_without_groups(between.pattern)}{bare})"
+            rest = f"(?:{without_groups(between.pattern)}{bare})"
             more = "" if most is None else max(most - 1, 0)
             pattern = f"(?:{bare}{rest}{{{max(least - 1, 0)},{more}}}+)"
             if least == 0:
@@ -312,7 +379,7 @@ def _items(body: Fused, between: Fused | None) -> Callable[[str, int, int], list
     return read
 
 
-def _without_groups(pattern: str) -> str:
+def without_groups(pattern: str) -> str:
     r"""The same expression with groups that do not capture.
 
     Only `_Writer` made its groups: a bare ``(`` that is not escaped, not in a class, and not

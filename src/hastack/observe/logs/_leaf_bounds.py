@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 from re import _constants as op  # type: ignore[attr-defined]  # not in typeshed
 from re import _parser as parser  # type: ignore[attr-defined]  # not in typeshed
 
-__all__ = ("check", "may_be_empty", "may_be_long", "may_read_on")
+__all__ = ("check", "may_be_empty", "may_be_long", "may_read_on", "never_gives_back")
 
 _FAR = 2000  # a repetition up to this bound counts as short
 _ANY = None  # a set of characters of which nothing is known
@@ -63,6 +63,23 @@ def _reads_on(state: Any, items: list[tuple[Any, Any]]) -> bool:
         elif code not in repeats or argument[2].getwidth()[1] > _FAR:
             return True
     return False
+
+
+@lru_cache(maxsize=4096)
+def never_gives_back(pattern: str) -> bool:
+    """Whether it can match in one way only, so that making it atomic would change nothing."""
+    return _one_way(list(parser.parse(pattern, re.DOTALL)))
+
+
+def _one_way(items: list[tuple[Any, Any]]) -> bool:
+    for code, argument in items:
+        if code in {op.MAX_REPEAT, op.MIN_REPEAT}:
+            least, most, body = argument
+            if least != most or not _one_way(list(body)):
+                return False
+        elif code is op.BRANCH or (code is op.SUBPATTERN and not _one_way(list(argument[-1]))):
+            return False
+    return True
 
 
 def check(pattern: str) -> None:

@@ -8,14 +8,17 @@ one who can say what was expected where.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ._atomic import compile_regex
+
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = (
     "Alt",
+    "Derive",
     "Field",
     "Leaf",
     "Lit",
@@ -128,9 +131,11 @@ class Leaf(Node):
         convert: From text to the value; `ValueError` rejects the line. ``None`` leaves the text.
         expected: For people: ``"an integer"``.
         kind: Name of the value's type, for schemas.
+        nil: A text that stands for no value: ``None``.
+        rare: ``convert`` is needed only for texts that contain this; others are their value.
     """
 
-    __slots__ = ("_regex", "convert", "expected", "kind", "pattern")
+    __slots__ = ("_regex", "convert", "expected", "kind", "nil", "pattern", "rare")
 
     def __init__(
         self,
@@ -139,13 +144,17 @@ class Leaf(Node):
         *,
         expected: str,
         kind: str = "str",
+        nil: str | None = None,
+        rare: str | None = None,
     ) -> None:
         self.names = ()
         self.pattern = pattern
         self.convert = convert
         self.expected = expected
         self.kind = kind
-        self._regex = re.compile(pattern, re.DOTALL)
+        self.nil = nil
+        self.rare = rare
+        self._regex = compile_regex(pattern)
 
     def match(self, text: str, at: int, miss: Miss) -> Found:
         """See `Node`."""
@@ -157,12 +166,46 @@ class Leaf(Node):
 
     def value(self, found: re.Match[str]) -> Any:
         """See `Node`."""
-        if self.convert is None:
-            return found[0]
+        text = found[0]
+        if text == self.nil:
+            return None
+        if self.convert is None or (self.rare is not None and self.rare not in text):
+            return text
         try:
-            return self.convert(found[0])
+            return self.convert(text)
         except (ValueError, OverflowError):
             raise Unconvertible(found.start(), self.expected) from None
+
+
+class Derive(Node):
+    """Several fields made of one text: facility and severity of a number.
+
+    Attributes:
+        leaf: Matches the text; not converted itself.
+        made: For each field its conversion and the name of its type.
+    """
+
+    __slots__ = ("leaf", "made")
+
+    def __init__(self, leaf: Leaf, made: dict[str, tuple[Callable[[str], Any], str]]) -> None:
+        self.leaf = leaf
+        self.made = made
+        self.names = tuple(made)
+
+    def match(self, text: str, at: int, miss: Miss) -> Found:
+        """See `Node`."""
+        return self.leaf.match(text, at, miss)
+
+    def value(self, found: re.Match[str]) -> Any:
+        """See `Node`."""
+        try:
+            return {name: convert(found[0]) for name, (convert, _) in self.made.items()}
+        except (ValueError, OverflowError):
+            raise Unconvertible(found.start(), self.leaf.expected) from None
+
+    def children(self) -> Iterator[Node]:
+        """See `Node`."""
+        yield self.leaf
 
 
 class Scan(Node):

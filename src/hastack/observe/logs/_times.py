@@ -7,7 +7,7 @@ it made of the last texts.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,9 @@ __all__ = (
     "SYSLOG",
     "remembering",
 )
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 _TIME = r"[0-2][0-9]:[0-5][0-9]:[0-6][0-9]"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
@@ -47,19 +50,26 @@ _REMEMBERED = 1024
 _zones: dict[str, tzinfo] = {"Z": UTC, "z": UTC, "GMT": UTC}
 
 
-def remembering(read: Callable[[str], datetime]) -> Callable[[str], datetime]:
-    """``read`` with a memory of its last thousand texts."""
-    known: dict[str, datetime] = {}
+class _Memory(dict[Any, Any]):
+    """A dict that makes what it does not have: to look something up costs no Python call."""
 
-    def look(text: str) -> datetime:
-        found = known.get(text)
-        if found is None:
-            if len(known) >= _REMEMBERED:
-                known.clear()
-            found = known[text] = read(text)
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, text: Any) -> Any:
+        found = self._read(text)
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[text] = found
         return found
 
-    return look
+
+def remembering(read: Callable[[K], T]) -> Callable[[K], T]:
+    """``read`` with a memory of what it made of the last thousand texts."""
+    return _Memory(read).__getitem__
 
 
 def _zone(text: str) -> tzinfo:
@@ -90,6 +100,13 @@ def iso(zone: tzinfo) -> Callable[[str], datetime]:
     """
 
     def read(text: str) -> datetime:
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:  # the 60th second, small letters: rare
+            return read_slowly(text)
+        return found if found.tzinfo is not None else found.replace(tzinfo=zone)
+
+    def read_slowly(text: str) -> datetime:
         rest = text[19:]
         fraction = ""
         if rest[:1] in {".", ","}:

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from ._atomic import compile_regex
+
 __all__ = (
     "BOOL",
     "DURATION",
@@ -64,7 +66,7 @@ _DURATION_UNITS = {
 _NUMBER = r"[0-9]{1,18}+(?:\.[0-9]{1,18}+)?+"
 _UNITS = "|".join(sorted(_DURATION_UNITS, key=len, reverse=True))
 DURATION = rf"-?(?:{_NUMBER} ?(?:{_UNITS})(?![a-zA-Z]{{2}})){{1,6}}+(?![A-Za-z0-9])"
-_DURATION_PART = re.compile(rf"({_NUMBER}) ?({_UNITS})")
+_DURATION_PART = compile_regex(rf"({_NUMBER}) ?({_UNITS})")
 
 _SIZE_UNITS = {
     prefix + suffix: base**power
@@ -113,9 +115,7 @@ def json_value(text: str, at: int) -> tuple[int, Any] | None:
     return end, value
 
 
-_PAIR = re.compile(
-    r"""([A-Za-z_@][\w.@/-]*+)=(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"|([^\s"]*+))""", re.DOTALL
-)
+_PAIR = compile_regex(r"""([A-Za-z_@][\w.@/-]*+)=(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"|([^\s"]*+))""")
 _GAP = re.compile(r"[ \t]++")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 

@@ -217,11 +217,14 @@ class Compiled:
         self.fused = self._reader.fused
         self.match: Callable[[str, int], tuple[int, Any] | None] = self._reader.match
         """From a text and a place to the end and the value, or ``None``: for the inner loop."""
+        self.read: Callable[[str], Any] = self._reader.whole
+        """What `try_parse` calls: for the inner loop."""
+        self.start = self._reader.start
+        """A regular expression of what its lines begin with, if all of that is known."""
 
     def try_parse(self, text: str) -> Any:
         """The value of a whole line, or ``None``; says nothing of why."""
-        found = self.match(text, 0)
-        return found[1] if found is not None and found[0] == len(text) else None
+        return self.read(text)
 
     def parse(self, text: str) -> Any:
         """The value of a whole line.
@@ -433,7 +436,7 @@ rest = _leaf(r".*+", None, "the rest of the line")
 
 def iso_time(zone: tzinfo = UTC) -> Parser:
     """RFC 3339 and what is close to it; ``zone`` is that of timestamps that name none."""
-    return _leaf(_times.ISO, remembering(_times.iso(zone)), "an ISO 8601 time", "timestamp")
+    return _leaf(_times.ISO, _times.iso(zone), "an ISO 8601 time", "timestamp")
 
 
 def ctime(zone: tzinfo = UTC) -> Parser:

@@ -1,0 +1,539 @@
+"""Schemas that infer themselves: which fields the records of a format have, and of which types.
+
+A sample of records votes on the type of each field, one format at a time. What the schema then says
+is made true of every record; a value that breaks its type stays as it is and is counted.
+`hastack.observe.logs.tracking` notices when the records have become something else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any, Final, final
+
+import attrs
+
+from hastack._core import _validate
+from hastack._core._errors import InvalidArgument
+from hastack._core._fork import renew_in_child
+
+from ._convert import Converter, Outcome
+from ._sample import Reservoir
+from ._schema_diff import FieldChange, SchemaDiff, compare
+from ._schema_fields import Count, SchemaField, fields_of, writes_numbers
+from ._value_types import COLUMN_TYPES, TYPES
+from ._vote import Verdict, vote, wilson
+
+if TYPE_CHECKING:
+    from ._protocols import BatchLike, FormatLike, ParserLike, Record
+
+__all__ = (
+    "Applied",
+    "FieldChange",
+    "Schema",
+    "SchemaCache",
+    "SchemaDiff",
+    "SchemaField",
+    "Schemas",
+    "Verdict",
+    "fingerprint",
+    "infer",
+    "vote",
+    "wilson",
+)
+
+_PLAIN: Final = "record"  # the format of records that come without one
+_LINES: Final = 10  # times the sample are parsed, so that rarer formats get theirs
+_NAMED: Final = 64  # fields of one call that are named in its result
+
+
+@final
+@attrs.frozen
+class Applied:
+    """What a schema did to records.
+
+    Attributes:
+        records: How many there were.
+        broken: How many values broke the type of their field and stayed as they were, by field.
+        unknown: How often fields occurred that the schema does not know, by field; of a large
+            batch only a part is looked at.
+    """
+
+    records: int = 0
+    broken: Mapping[str, int] = attrs.field(factory=dict)
+    unknown: Mapping[str, int] = attrs.field(factory=dict)
+
+
+def _in_a_tuple(fields: Iterable[SchemaField]) -> tuple[SchemaField, ...]:
+    return tuple(fields)
+
+
+@final
+@attrs.frozen(kw_only=True, slots=False)
+class Schema:
+    """The fields of one format, in one version.
+
+    Args:
+        format: Name of the format.
+        fields: The fields, an object before those inside of it.
+        version: From 1; drift counts it up.
+        records: How many records were looked at.
+        numbers: Whether texts may be numbers: not where the format writes numbers as such.
+        pinned: Whether drift is only counted.
+        fingerprint: Of the format, see `fingerprint`.
+
+    Raises:
+        InvalidArgument: A field is there twice, outside of an object, or of no known type.
+
+    Example:
+        >>> from hastack.observe import logs
+        >>> records = [{"status": "200", "took": "0.5"}, {"status": "404", "took": "2"}] * 50
+        >>> schema = logs.infer({"app": records})["app"]
+        >>> [(field.name, field.type) for field in schema.fields]
+        [('status', 'int'), ('took', 'float')]
+        >>> record = {"status": "500", "took": "soon"}
+        >>> schema.apply([record]).broken, record
+        ({'took': 1}, {'status': 500, 'took': 'soon'})
+    """
+
+    format: str
+    fields: tuple[SchemaField, ...] = attrs.field(converter=_in_a_tuple)
+    version: int = 1
+    records: int = 0
+    numbers: bool = True
+    pinned: bool = False
+    fingerprint: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        objects: set[tuple[str, ...]] = {()}
+        seen = set()
+        for field in self.fields:
+            if field.path in seen or field.path[:-1] not in objects or not field.path:
+                raise InvalidArgument("fields", field.path, "each path once, inside of an object")
+            if field.type not in TYPES:
+                raise InvalidArgument("fields", field.type, f"one of {', '.join(TYPES)}")
+            seen.add(field.path)
+            if field.type == "object":
+                objects.add(field.path)
+
+    @cached_property
+    def _converter(self) -> Converter:
+        return Converter(self.fields)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is written for this process stays in it.
+        return {name: value for name, value in self.__dict__.items() if name != "_converter"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def apply(self, records: Sequence[Record]) -> Applied:
+        """Make the values of records what the schema says, where they are.
+
+        A value that breaks its type stays as it is. Texts that mean nothing, such as ``-``, become
+        ``None`` except in fields of texts; everything becomes a text in those.
+
+        Args:
+            records: Changed in place; values only, no field is added or taken away.
+        """
+        return applied(self._converter, self._converter.run(records))
+
+    def field(self, path: str | tuple[str, ...]) -> SchemaField:
+        """The field of a name, or of the keys that lead to it.
+
+        Raises:
+            KeyError: There is none. Of ``a.b`` as one key and as two, the one key comes first.
+        """
+        wanted = (path,) if isinstance(path, str) else tuple(path)
+        for field in self.fields:
+            if field.path == wanted:
+                return field
+        for field in self.fields:
+            if field.name == path:
+                return field
+        raise KeyError(path)
+
+    @property
+    def columns(self) -> tuple[SchemaField, ...]:
+        """The fields that hold values: all but objects."""
+        return tuple(field for field in self.fields if field.type != "object")
+
+    def pin(self, **types: str) -> Schema:
+        """The same schema, which drift does not change, perhaps with other types.
+
+        Args:
+            **types: Name of a field and its type; others cannot be given.
+
+        Raises:
+            InvalidArgument: There is no such field, or no such type.
+
+        Example:
+            >>> from hastack.observe import logs
+            >>> schema = logs.infer({"app": [{"port": "80"}]})["app"].pin(port="str")
+            >>> schema.field("port").type, schema.pinned
+            ('str', True)
+        """
+        fields = list(self.fields)
+        for name, word in types.items():
+            if word not in COLUMN_TYPES:
+                raise InvalidArgument(name, word, f"one of {', '.join(COLUMN_TYPES)}")
+            try:
+                at = fields.index(self.field(name))
+            except KeyError:
+                raise InvalidArgument(name, word, "the name of a field") from None
+            fields[at] = attrs.evolve(fields[at], type=word, items=None, declared=True)
+        objects = {field.path for field in fields if field.type == "object"}
+        kept = [f for f in fields if all(f.path[:n] in objects for n in range(1, len(f.path)))]
+        return attrs.evolve(self, fields=kept, pinned=True)
+
+    def diff(self, other: Schema) -> SchemaDiff:
+        """What changed from this schema to another.
+
+        Example:
+            >>> from hastack.observe import logs
+            >>> before = logs.infer({"app": [{"port": 80}]})["app"]
+            >>> print(before.diff(logs.infer({"app": [{"port": "http", "host": "a"}]})["app"]))
+            + host: str
+            ~ port: int -> str
+        """
+        return compare(self.fields, other.fields)
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON can say it; `from_data` reads it. Examples are left out: they are data."""
+        return {
+            "format": self.format,
+            "version": self.version,
+            "fingerprint": self.fingerprint,
+            "records": self.records,
+            "numbers": self.numbers,
+            "pinned": self.pinned,
+            "fields": [
+                {
+                    **attrs.asdict(field, filter=lambda a, _: a.name != "examples"),
+                    "path": list(field.path),
+                }
+                for field in self.fields
+            ],
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Schema:
+        """What `to_data` wrote.
+
+        Raises:
+            InvalidArgument: It is something else.
+        """
+        try:
+            fields = [
+                SchemaField(**{**field, "path": tuple(field["path"])}) for field in data["fields"]
+            ]
+            return cls(**{**data, "fields": fields})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise InvalidArgument("data", data, f"a schema as to_data() has it ({error})") from None
+
+    def describe(self) -> str:
+        """A table for people: fields, types, confidence, examples."""
+        rows = [("field", "type", "null", "share", "at least", "examples")]
+        for field in self.fields:
+            word = f"{field.type}<{field.items}>" if field.items else field.type
+            share = f"{field.share:.0%}" if field.values else ""
+            bound = f"{field.confidence:.0%}" if field.values else ""
+            null = "yes" if field.nullable else ""
+            rows.append((field.name, word, null, share, bound, ", ".join(field.examples)))
+        widths = [max(len(row[at]) for row in rows) for at in range(5)]
+        lines = [
+            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[5]])
+            for row in rows
+        ]
+        head = f"{self.format}, version {self.version}, {self.records} records"
+        return "\n".join([head, *(line.rstrip() for line in lines)])
+
+
+def applied(converter: Converter, outcome: Outcome) -> Applied:
+    fields = converter.fields
+    unknown: dict[str, int] = {}
+    for number, record in outcome.strange:
+        level = converter.levels[number]
+        for key in record:
+            if key not in level.names:
+                name = ".".join((*level.path, str(key)))
+                if name in unknown or len(unknown) < _NAMED:
+                    unknown[name] = unknown.get(name, 0) + 1
+    broken = {fields[at].name: len(values) for at, values in sorted(outcome.broken.items())}
+    return Applied(outcome.records, broken, unknown)
+
+
+def fingerprint(format: str | FormatLike) -> str:  # noqa: A002  # the field's own word
+    """What tells formats apart: the name, and the fields that the grammar knows with their types.
+
+    Example:
+        >>> from hastack.observe import logs
+        >>> len(logs.fingerprint("json"))
+        16
+    """
+    name = format if isinstance(format, str) else format.name
+    fields = {} if isinstance(format, str) else dict(format.fields)
+    text = json.dumps([name, sorted(fields.items())])
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@final
+class Schemas(Mapping[str, Schema]):
+    """The schemas of several formats, by name.
+
+    Args:
+        schemas: One for each format.
+
+    Raises:
+        InvalidArgument: Two are of the same format.
+    """
+
+    __slots__ = ("_schemas",)
+
+    def __init__(self, schemas: Iterable[Schema] = ()) -> None:
+        self._schemas: dict[str, Schema] = {}
+        for schema in schemas:
+            if schema.format in self._schemas:
+                raise InvalidArgument("schemas", schema.format, "one schema for each format")
+            self._schemas[schema.format] = schema
+
+    def __getitem__(self, name: str) -> Schema:
+        return self._schemas[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._schemas)
+
+    def __len__(self) -> int:
+        return len(self._schemas)
+
+    def __repr__(self) -> str:
+        return f"Schemas({', '.join(f'{s.format} v{s.version}' for s in self.values())})"
+
+    def apply(self, batch: BatchLike) -> dict[str, Applied]:
+        """`Schema.apply` for the records of each format; others are left as they are."""
+        return {
+            name: self._schemas[name].apply(records)
+            for name, (_, records) in by_format(batch).items()
+            if name in self._schemas
+        }
+
+    def diff(self, other: Schemas) -> dict[str, SchemaDiff]:
+        """What changed to another, by format, for those that did; a missing one has no fields."""
+        found = {}
+        for name in dict.fromkeys((*self, *other)):
+            before = self[name].fields if name in self else ()
+            after = other[name].fields if name in other else ()
+            if changes := compare(before, after):
+                found[name] = changes
+        return found
+
+    def describe(self) -> str:
+        """A table for each format."""
+        return "\n\n".join(schema.describe() for schema in self.values())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file that `load` reads: whole, or not at all."""
+        target = FilePath(path)
+        data = {"hastack": "schemas", "schemas": [schema.to_data() for schema in self.values()]}
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(data, file, indent=1)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            FilePath(temporary).replace(target)
+        except BaseException:
+            FilePath(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Schemas:
+        """What `save` wrote.
+
+        Raises:
+            InvalidArgument: It is something else.
+            OSError: It cannot be read.
+        """
+        try:
+            data = json.loads(FilePath(path).read_text(encoding="utf-8"))
+            schemas = data["schemas"]
+        except (ValueError, TypeError, KeyError):
+            raise InvalidArgument("path", os.fspath(path), "a file that save() wrote") from None
+        return cls(map(Schema.from_data, schemas))
+
+
+def by_format(batch: BatchLike) -> dict[str, tuple[FormatLike, list[Record]]]:
+    groups: dict[str, tuple[FormatLike, list[Record]]] = {}
+    last: FormatLike | None = None
+    add: Any = None
+    for form, record in zip(batch.formats, batch.records, strict=True):
+        if form is not last:
+            last = form
+            add = groups.setdefault(form.name, (form, []))[1].append
+        add(record)
+    return groups
+
+
+@final
+class SchemaCache:
+    """Schemas by the fingerprint of their format; the one unused for longest makes room.
+
+    Args:
+        capacity: How many are kept.
+
+    Raises:
+        InvalidArgument: ``capacity`` is below 1.
+
+    Example:
+        >>> from hastack.observe import logs
+        >>> cache = logs.SchemaCache(capacity=2)
+        >>> first = logs.infer({"app": [{"port": 80}]}, cache=cache)
+        >>> logs.infer({"app": [{"port": "http"}]}, cache=cache)["app"] is first["app"]
+        True
+    """
+
+    def __init__(self, capacity: int = 256) -> None:
+        self._capacity = _validate.integer("capacity", capacity)
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Schema] = OrderedDict()
+        renew_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Schema | None:
+        """The schema for a fingerprint."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
+
+    def put(self, schema: Schema) -> None:
+        """Keep a schema, in place of an earlier one."""
+        with self._lock:
+            self._kept[schema.fingerprint] = schema
+            self._kept.move_to_end(schema.fingerprint)
+            if len(self._kept) > self._capacity:
+                self._kept.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def infer(
+    source: Any,
+    *,
+    sample: int = 100,
+    seed: int = 0,
+    parser: ParserLike | None = None,
+    cache: SchemaCache | None = None,
+) -> Schemas:
+    """Find the schemas of lines or records.
+
+    Every line has the same chance to be looked at, however many there are; the records found are
+    put into groups by format, and those of each group vote on its fields: a type decides when more
+    than 70 % of the values are of it, nulls left out. See `vote`.
+
+    Args:
+        source: Lines, text or bytes; records; a mapping from names of formats to records; or a
+            batch of a parser. It is read to its end; records are not changed.
+        sample: How many records of each format are looked at. Of lines ten times as many are
+            parsed, so that formats which are rarer get theirs.
+        seed: The same seed and lines give the same sample.
+        parser: For lines; one that knows all formats if there is none.
+        cache: Where schemas are looked up first, and kept.
+
+    Raises:
+        InvalidArgument: ``source`` is none of these, or ``sample`` is below 1.
+
+    Example:
+        >>> from hastack.observe import logs
+        >>> print(logs.infer([{"took": 1}, {"took": 2.5}, {"took": None}])["record"].describe())
+        record, version 1, 3 records
+        field  type   null  share  at least  examples
+        took   float  yes   100%   34%       1, 2.5
+    """
+    _validate.integer("sample", sample)
+    _validate.integer("seed", seed, minimum=0)
+    groups = _groups(source, sample, seed, parser)
+    return Schemas(
+        cached(form, records, cache) for form, records in groups.values() if records.items
+    )
+
+
+def cached(form: str | FormatLike, records: Reservoir, cache: SchemaCache | None) -> Schema:
+    key = fingerprint(form)
+    found = cache.get(key) if cache is not None else None
+    if found is None:
+        found = _inferred(form, records.items, key)
+        if cache is not None:
+            cache.put(found)
+    return found
+
+
+def _inferred(form: str | FormatLike, records: Sequence[Mapping[Any, Any]], key: str) -> Schema:
+    said = {} if isinstance(form, str) else form.fields
+    declared = {name: word for name, word in said.items() if word in COLUMN_TYPES}
+    numbers = not writes_numbers(records, declared)
+    count = Count()
+    for record in records:
+        count.add_record(record, numbers=numbers, declared=declared)
+    return Schema(
+        format=form if isinstance(form, str) else form.name,
+        fields=fields_of(count, records=len(records), declared=declared),
+        records=len(records),
+        numbers=numbers,
+        fingerprint=key,
+    )
+
+
+def _groups(
+    source: Any, sample: int, seed: int, parser: ParserLike | None
+) -> dict[str, tuple[str | FormatLike, Reservoir]]:
+    groups: dict[str, tuple[str | FormatLike, Reservoir]] = {}
+
+    def add(form: str | FormatLike, records: Iterable[object]) -> None:
+        name = form if isinstance(form, str) else form.name
+        if name not in groups:
+            groups[name] = (form, Reservoir(sample, seed=seed))
+        for record in records:
+            if not isinstance(record, dict):
+                raise InvalidArgument("source", record, "records that are dicts")
+            groups[name][1].add(record)
+
+    if isinstance(source, Mapping):
+        for name, records in source.items():
+            add(_validate.text("source", name), records)
+    elif hasattr(source, "records") and hasattr(source, "formats"):
+        for form, records in by_format(source).values():
+            add(form, records)
+    elif isinstance(source, (str, bytes)) or not isinstance(source, Iterable):
+        raise InvalidArgument("source", type(source), "lines, records, or a batch of them")
+    else:
+        lines = Reservoir(sample * _LINES, seed=seed)
+        for item in source:
+            if isinstance(item, (str, bytes)):
+                lines.add(item)
+            else:
+                add(_PLAIN, (item,))
+        if lines.items:
+            batch = (parser or _parser()).parse_lines(lines.items)
+            for form, records in by_format(batch).values():
+                add(form, records)
+    return groups
+
+
+def _parser() -> ParserLike:
+    from hastack.observe import logs
+
+    found: ParserLike = logs.Parser()
+    return found
