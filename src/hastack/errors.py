@@ -52,6 +52,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   └── Trap                    RuntimeError; ``code``: the guest did what it may not
     │       ├── GuestDeadline       TimeoutError; ran too long
     │       └── OutOfFuel           ran too many instructions
+    ├── WorkerDied                  RuntimeError; ``work``, ``exit_status``
     └── MissingDependency           ImportError; ``package``, ``extra``
 
 Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
@@ -111,6 +112,7 @@ from ._core._errors import (
     Unsupported,
     VerifierError,
     WasmError,
+    WorkerDied,
 )
 
 __all__ = (
@@ -164,4 +166,5 @@ __all__ = (
     "Unsupported",
     "VerifierError",
     "WasmError",
+    "WorkerDied",
 )

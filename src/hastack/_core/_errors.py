@@ -60,6 +60,7 @@ __all__ = (
     "Unsupported",
     "VerifierError",
     "WasmError",
+    "WorkerDied",
 )
 
 
@@ -605,6 +606,24 @@ class PolicyViolation(EbpfError, PermissionError):
 
 class SignatureInvalid(EbpfError, PermissionError):
     """A signature is missing, or no trusted key made it; nothing was loaded."""
+
+
+class WorkerDied(HastackError, RuntimeError):
+    """A worker process died, and so did those that were given its work again.
+
+    Args:
+        work: What it was working on.
+        exit_status: How the last one ended; negative for a signal.
+    """
+
+    def __init__(self, work: str, exit_status: int) -> None:
+        ended = f"signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
+        super().__init__(f"worker process died ({ended}) with {work}")
+        self.work = work
+        self.exit_status = exit_status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (WorkerDied, (self.work, self.exit_status))
 
 
 class WasmError(HastackError):
