@@ -31,6 +31,14 @@ Each class is also the standard-library class that a caller would expect, so exi
     │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
+    ├── EbpfError
+    │   ├── MalformedObject         ValueError; ``problem``, ``where``
+    │   ├── Unsupported             NotImplementedError; ``feature``, ``reason``, ``remedy``
+    │   ├── KernelRefused           OSError; ``operation``, ``errno``, ``hint``, ``detail``
+    │   │   └── VerifierError       ``program``, ``reason``, ``instruction``, ``source``, ``log``
+    │   ├── MapIncompatible         ValueError; ``name``, ``differences``
+    │   ├── PolicyViolation         PermissionError; ``violations``
+    │   └── SignatureInvalid        PermissionError
     ├── WasmError
     │   ├── InvalidModule           ValueError; ``offset``: no WebAssembly module
     │   ├── ModuleRefused           ``reasons``: more than the limits allow
@@ -44,6 +52,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   └── Trap                    RuntimeError; ``code``: the guest did what it may not
     │       ├── GuestDeadline       TimeoutError; ran too long
     │       └── OutOfFuel           ran too many instructions
+    ├── WorkerDied                  RuntimeError; ``work``, ``exit_status``
     └── MissingDependency           ImportError; ``package``, ``extra``
 
 Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
@@ -64,6 +73,7 @@ from ._core._errors import (
     ContextError,
     DeadlineExceeded,
     DiscoveryError,
+    EbpfError,
     ForkUnsafe,
     GuestDeadline,
     GuestExit,
@@ -72,8 +82,11 @@ from ._core._errors import (
     InvalidArgument,
     InvalidKey,
     InvalidModule,
+    KernelRefused,
     LeaseLost,
     LifecycleError,
+    MalformedObject,
+    MapIncompatible,
     MissingDependency,
     ModuleRefused,
     NoInstance,
@@ -81,12 +94,14 @@ from ._core._errors import (
     NotTrusted,
     OutOfBounds,
     OutOfFuel,
+    PolicyViolation,
     PoolExhausted,
     RateLimited,
     Rejected,
     RequestTooLarge,
     RetryBudgetExhausted,
     ShutdownRequested,
+    SignatureInvalid,
     StartFailed,
     StopFailed,
     StoreError,
@@ -94,7 +109,10 @@ from ._core._errors import (
     StoreUnavailable,
     Trap,
     UnresolvedImports,
+    Unsupported,
+    VerifierError,
     WasmError,
+    WorkerDied,
 )
 
 __all__ = (
@@ -109,6 +127,7 @@ __all__ = (
     "ContextError",
     "DeadlineExceeded",
     "DiscoveryError",
+    "EbpfError",
     "ForkUnsafe",
     "GuestDeadline",
     "GuestExit",
@@ -117,8 +136,11 @@ __all__ = (
     "InvalidArgument",
     "InvalidKey",
     "InvalidModule",
+    "KernelRefused",
     "LeaseLost",
     "LifecycleError",
+    "MalformedObject",
+    "MapIncompatible",
     "MissingDependency",
     "ModuleRefused",
     "NoInstance",
@@ -126,12 +148,14 @@ __all__ = (
     "NotTrusted",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyViolation",
     "PoolExhausted",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
+    "SignatureInvalid",
     "StartFailed",
     "StopFailed",
     "StoreError",
@@ -139,5 +163,8 @@ __all__ = (
     "StoreUnavailable",
     "Trap",
     "UnresolvedImports",
+    "Unsupported",
+    "VerifierError",
     "WasmError",
+    "WorkerDied",
 )

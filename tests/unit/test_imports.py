@@ -30,6 +30,8 @@ PACKAGES = {
     "grpc_health": "grpcio-health-checking",
     "google": "protobuf",
     "opentelemetry": "opentelemetry-sdk",
+    "backports": "backports.zstd",
+    "compression": "backports.zstd",  # what Python has since 3.14
 }
 IMPURE = {"asyncio", "threading", "time", "socket", "select", "selectors", "subprocess", "queue"}
 
