@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._follow import Follow
+    from ._framing import Lines
+    from ._multiline import Folder, fold
     from ._syslog_listener import SyslogListener
     from ._where import Where, WhereMistake
     from .engine import Account, Batching, Engine, Parsed
@@ -31,10 +33,13 @@ if TYPE_CHECKING:
         infer,
     )
     from .sinks import Arrow, JsonLines, Objects, OtelLogs
+    from .templates import TemplateMiner
     from .tracking import SchemaChanged, SchemaTracker
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "_follow": ("Follow",),
+    "_framing": ("Lines",),
+    "_multiline": ("Folder", "fold"),
     "_syslog_listener": ("SyslogListener",),
     "_where": ("Where", "WhereMistake"),
     "engine": ("Account", "Batching", "Engine", "Parsed"),
@@ -51,6 +56,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "infer",
     ),
     "sinks": ("Arrow", "JsonLines", "Objects", "OtelLogs"),
+    "templates": ("TemplateMiner",),
     "tracking": ("SchemaChanged", "SchemaTracker"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
@@ -61,6 +67,7 @@ _MODULES: tuple[str, ...] = (
     "schema",
     "sinks",
     "sources",
+    "templates",
     "tracking",
 )
 
@@ -74,9 +81,11 @@ __all__ = (
     "Engine",
     "Explanation",
     "FieldChange",
+    "Folder",
     "Follow",
     "Format",
     "JsonLines",
+    "Lines",
     "Objects",
     "OtelLogs",
     "Parsed",
@@ -90,9 +99,11 @@ __all__ = (
     "SchemaTracker",
     "Schemas",
     "SyslogListener",
+    "TemplateMiner",
     "Where",
     "WhereMistake",
     "fingerprint",
+    "fold",
     "infer",
     "parse",
 )

@@ -40,6 +40,8 @@ class Format:
         explain: For a function: where a line stops to be of this kind, and what was expected
             there; ``None`` if it is of this kind.
         block: Its records are texts of several lines; see `hastack.observe.logs.Folder`.
+        raw: It reads such a text as it is, with NUL bytes; what is not UTF-8 comes as lone
+            surrogates.
 
     Raises:
         Unbounded: The time to read a line is not bound by its length.
@@ -73,6 +75,7 @@ class Format:
         "marks",
         "name",
         "rank",
+        "raw",
         "try_parse",
     )
 
@@ -91,8 +94,9 @@ class Format:
         marks: Iterable[str] = (),
         explain: Callable[[str], tuple[int, str] | None] | None = None,
         block: bool = False,
+        raw: bool = False,
     ) -> None:
-        self._set(name, rank, starts, marks, block=block)
+        self._set(name, rank, starts, marks, block=block, raw=raw)
         self._why = explain
         self._take(grammar, fields)
 
@@ -104,11 +108,13 @@ class Format:
         marks: Iterable[str],
         *,
         block: bool,
+        raw: bool,
     ) -> None:
         self.name = _validate.text("name", name)
         self.rank = rank
         self.marks = tuple(marks)
         self.block = block
+        self.raw = raw
         if starts is None and self.marks:
             starts = (mark[0] for mark in self.marks)
         self._starts = None if starts is None else frozenset(starts)
@@ -129,11 +135,12 @@ class Format:
         starts: str | None,
         marks: tuple[str, ...],
         block: bool,
+        raw: bool,
         where: tuple[Any, Any],
     ) -> Format:
         """One whose grammar is made when it is first needed."""
         made = cls.__new__(cls)
-        made._set(name, rank, starts, marks, block=block)
+        made._set(name, rank, starts, marks, block=block, raw=raw)
         made._where = where
         made._build = build
         made.try_parse = made._first
