@@ -71,10 +71,13 @@ def _show_record(console: Console, record: dict[str, Any]) -> None:
 def _show_misses(
     console: Console, found: Explanation, misses: list[tuple[Format, LineError]]
 ) -> None:
+    last = None
     for known, miss in misses:
-        window, at = _window(found.line, miss.column - 1, console.width)
-        console.print(Text(window), no_wrap=True, overflow="crop")
-        console.print(Text(f"{' ' * at}^", style="bold red"), no_wrap=True, overflow="crop")
+        if miss.column != last:
+            last = miss.column
+            window, at = _window(found.line, miss.column - 1, console.width)
+            console.print(Text(window), no_wrap=True, overflow="crop")
+            console.print(Text(f"{' ' * at}^", style="bold red"), no_wrap=True, overflow="crop")
         console.print(Text.assemble((known.name, "bold"), f": {miss}"), overflow="fold")
 
 

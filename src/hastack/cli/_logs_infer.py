@@ -88,7 +88,7 @@ def _infer(
         if number:
             console.print()
         console.print(Text.assemble((schema.format, "bold"), f"  {_about(schema)}"))
-        console.print(_table(schema))
+        console.print(_table(schema, console.width))
     return 0
 
 
@@ -97,21 +97,29 @@ def _about(schema: Schema) -> str:
     return f"version {schema.version}, {records}"
 
 
-def _table(schema: Schema) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("field", overflow="fold")
-    table.add_column("type", no_wrap=True)
-    table.add_column("null", no_wrap=True)
-    table.add_column("sure", justify="right", no_wrap=True)
-    table.add_column("examples", overflow="ellipsis", no_wrap=True, ratio=1)
-    for field in schema.fields:
-        table.add_row(
+def _table(schema: Schema, width: int) -> Table:
+    rows = [
+        (
             Text(f"{'  ' * (len(field.path) - 1)}{field.path[-1]}"),
             Text(f"{field.type} of {field.items}" if field.items else field.type, style="cyan"),
             Text("yes" if field.nullable else ""),
             _sure(field),
-            Text(", ".join(field.examples), style="dim"),
         )
+        for field in schema.fields
+    ]
+    titles = ("field", "type", "null", "sure")
+    widths = [
+        max(len(title), *(row[at].cell_len for row in rows), 0) for at, title in enumerate(titles)
+    ]
+    # Examples get what is left, and nothing else gives way to them.
+    widths[0] = min(widths[0], 32)
+    left = max(12, width - sum(widths) - 2 * len(titles))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title, wide in zip(titles, widths, strict=True):
+        table.add_column(title, width=wide, overflow="fold")
+    table.add_column("examples", width=left, overflow="ellipsis", no_wrap=True)
+    for field, row in zip(schema.fields, rows, strict=True):
+        table.add_row(*row, Text(", ".join(field.examples), style="dim"))
     return table
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hastack._core._extras import require
@@ -83,9 +84,8 @@ def _parse(
     quiet: bool,
     **options: Any,
 ) -> int:
-    parser = parser_of(formats)
-    if options["templates"]:
-        parser = _with_templates(formats)
+    parser_of(formats)  # a name that is not known is a mistake here rather than in a process
+    parser = partial(_parser, formats or None, templates=options["templates"])
     source = _source(files, follow=follow, checkpoint=checkpoint)
     engine = _engine(source, parser, **options)
     began = time.monotonic()
@@ -122,11 +122,10 @@ def _source(files: tuple[str, ...], *, follow: bool, checkpoint: str | None) -> 
         raise click.UsageError(str(error)) from None
 
 
-def _with_templates(formats: tuple[str, ...]) -> Any:
+def _parser(formats: tuple[str, ...] | None, *, templates: bool) -> Any:
     from hastack.observe import logs
-    from hastack.observe.logs.templates import TemplateMiner
 
-    return logs.Parser(formats or None, templates=TemplateMiner(header=None))
+    return logs.Parser(formats, templates=logs.TemplateMiner(header=None) if templates else None)
 
 
 def _engine(
