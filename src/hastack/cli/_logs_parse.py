@@ -170,7 +170,7 @@ def _redactor(redactions: tuple[str, ...], key_file: str | None) -> Any:
 
     from hastack.observe import logs
 
-    actions = dict.fromkeys(_KINDS, "keep")
+    actions: dict[str, Any] = dict.fromkeys(_KINDS, "keep")
     for each in redactions:
         kind, _, action = each.partition("=")
         if kind not in {*_KINDS, "all"} or (action or "mask") not in _ACTIONS:
