@@ -237,12 +237,16 @@ PURE_MODULES = (
     "hastack.wasm._abi._http",
     "hastack.wasm._abi._plain",
     "hastack.wasm._admission",
+    "hastack.wasm._ed25519",
+    "hastack.wasm._keys",
     "hastack.wasm._limits",
+    "hastack.wasm._manifest",
     "hastack.wasm._memory",
+    "hastack.wasm._quorum",
     "hastack.wasm._reader",
+    "hastack.wasm._signature",
     "hastack.wasm._signatures",
     "hastack.wasm._sizes",
-    "hastack.wasm._trust",
 )
 """All modules that decide: time comes in as an argument, nothing is waited for.
 
