@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from bpf_objects import cgroup, probed  # noqa: F401  # fixtures
 from etcd_servers import Etcd, TcpProxy, binaries, cluster
 
 
