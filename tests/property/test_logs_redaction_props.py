@@ -74,8 +74,9 @@ def test_once_is_enough_and_the_first_look_misses_nothing(text, redactor):
     assert redactor.text(once) == once
     everything = run.Run(redactor._policy)
     slow = text
-    for _, step in everything._steps:
-        slow = step(slow)
+    for _ in range(5):
+        for _, step in everything._steps:
+            slow = step(slow)
     assert once == slow
 
 

@@ -16,7 +16,7 @@ __all__ = ("CARD", "is_card", "luhn")
 # first digit, because a search for a digit is fast and one for what is not there is not.
 CARD: Final = re.compile(
     r"[0-9](?<![0-9.].)(?:[0-9]{12,18}+"
-    r"|[0-9]{3}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?:\1[0-9]{3})?+"
+    r"|[0-9]{3}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?:\1[0-9]{3})?"
     r"|[0-9]{3}([ -])[0-9]{6}\2[0-9]{4,5}+)(?!\.?[0-9])",
     re.DOTALL,
 )

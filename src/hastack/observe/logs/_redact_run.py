@@ -31,6 +31,7 @@ _LONG_INT: Final = 10**12  # from here on an int may be the number of a card
 _REMEMBERED: Final = 4096  # hashes, and the keys of objects
 _DEEP: Final = 32  # levels of lists and objects within each other
 _CHUNK: Final = 2048  # texts that are searched at once
+_ROUNDS: Final = 4  # in which a text that was changed is searched again
 _FINDERS: Final[tuple[tuple[str, int, Any], ...]] = (
     ("secret", scan.SECRET, find.secrets),  # first: others find parts of what is whole here
     ("token", scan.TOKEN, find.tokens),
@@ -160,17 +161,24 @@ class Run:
 
     def texts(self, texts: list[str]) -> list[int]:
         """Replace those of the texts in which something is found; which they were."""
-        changed = []
+        changed: list[int] = []
         for start in range(0, len(texts), _CHUNK):
-            chunk = texts[start : start + _CHUNK]
-            for at, flags in scan.suspects(chunk, self._wanted).items():
-                new = chunk[at]
-                for flag, step in self._steps:
-                    if flags & flag:
-                        new = step(new)
-                if new != chunk[at]:
-                    texts[start + at] = new
-                    changed.append(start + at)
+            todo = self._once(texts, range(start, min(start + _CHUNK, len(texts))))
+            changed += todo
+            for _ in range(_ROUNDS):  # what stood beside something may be whole only now
+                todo = self._once(texts, todo) if todo else todo
+        return changed
+
+    def _once(self, texts: list[str], which: Sequence[int]) -> list[int]:
+        changed = []
+        for at, flags in scan.suspects([texts[n] for n in which], self._wanted).items():
+            old = new = texts[which[at]]
+            for flag, step in self._steps:
+                if flags & flag:
+                    new = step(new)
+            if new != old:
+                texts[which[at]] = new
+                changed.append(which[at])
         return changed
 
     def records(self, records: Sequence[dict[Any, Any]]) -> None:
