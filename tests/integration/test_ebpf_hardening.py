@@ -77,7 +77,7 @@ def test_the_kernel_holds_what_was_meant():
 SCRIPT = """
 import json, os, sys, threading
 sys.path[:0] = {path!r}
-from bpf_objects import built
+from bpf_objects import built, folder
 from hastack import ebpf
 from hastack.errors import HastackError, InvalidArgument, Unsupported
 
@@ -89,7 +89,10 @@ link = obj.count.attach({cgroup!r})
 slot = obj.raw.attach(swappable=True)
 ring = basics.ring("events")
 seen = {{}}
-if {user!r} is None:
+spec = version(1)
+folder().cleanup()  # while we may
+user = {user!r}
+if user is None:
     waiting = threading.Event()
     threading.Thread(target=waiting.wait).start()
     try: ebpf.drop_privileges()
@@ -113,7 +116,7 @@ try:
     basics.burst.test_run(bytes([5]) + bytes(63))
     seen["ring"] = len(ring.take())
 except HastackError as error: seen["ring"] = str(error)
-for name, use in (("load", lambda: ebpf.load(version(1))), ("attach", lambda: obj.count.attach({cgroup!r}))):
+for name, use in (("load", lambda: ebpf.load(spec)), ("attach", lambda: obj.count.attach({cgroup!r}))):
     try: use(); seen[name] = "worked"
     except HastackError as error: seen[name] = str(error)
 ring.close(); obj.close(); basics.close()

@@ -92,6 +92,7 @@ def settles(limit: dict[str, int]) -> bool:
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="hastack-test-", dir=cgroup_root()))
+    folder.chmod(0o755)
     yield folder
     for _ in range(100):  # a process that was killed leaves a little later
         try:
