@@ -64,6 +64,7 @@ _MODULES: tuple[str, ...] = (
     "combinators",
     "engine",
     "formats",
+    "grok",
     "schema",
     "sinks",
     "sources",
