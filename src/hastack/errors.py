@@ -31,6 +31,14 @@ Each class is also the standard-library class that a caller would expect, so exi
     │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
+    ├── EbpfError
+    │   ├── MalformedObject         ValueError; ``problem``, ``where``
+    │   ├── Unsupported             NotImplementedError; ``feature``, ``reason``, ``remedy``
+    │   ├── KernelRefused           OSError; ``operation``, ``errno``, ``hint``, ``detail``
+    │   │   └── VerifierError       ``program``, ``reason``, ``instruction``, ``source``, ``log``
+    │   ├── MapIncompatible         ValueError; ``name``, ``differences``
+    │   ├── PolicyViolation         PermissionError; ``violations``
+    │   └── SignatureInvalid        PermissionError
     ├── WasmError
     │   ├── InvalidModule           ValueError; ``offset``: no WebAssembly module
     │   ├── ModuleRefused           ``reasons``: more than the limits allow
@@ -65,6 +73,7 @@ from ._core._errors import (
     ContextError,
     DeadlineExceeded,
     DiscoveryError,
+    EbpfError,
     ForkUnsafe,
     GuestDeadline,
     GuestExit,
@@ -73,8 +82,11 @@ from ._core._errors import (
     InvalidArgument,
     InvalidKey,
     InvalidModule,
+    KernelRefused,
     LeaseLost,
     LifecycleError,
+    MalformedObject,
+    MapIncompatible,
     MissingDependency,
     ModuleRefused,
     NoInstance,
@@ -82,12 +94,14 @@ from ._core._errors import (
     NotTrusted,
     OutOfBounds,
     OutOfFuel,
+    PolicyViolation,
     PoolExhausted,
     RateLimited,
     Rejected,
     RequestTooLarge,
     RetryBudgetExhausted,
     ShutdownRequested,
+    SignatureInvalid,
     StartFailed,
     StopFailed,
     StoreError,
@@ -95,6 +109,8 @@ from ._core._errors import (
     StoreUnavailable,
     Trap,
     UnresolvedImports,
+    Unsupported,
+    VerifierError,
     WasmError,
     WorkerDied,
 )
@@ -111,6 +127,7 @@ __all__ = (
     "ContextError",
     "DeadlineExceeded",
     "DiscoveryError",
+    "EbpfError",
     "ForkUnsafe",
     "GuestDeadline",
     "GuestExit",
@@ -119,8 +136,11 @@ __all__ = (
     "InvalidArgument",
     "InvalidKey",
     "InvalidModule",
+    "KernelRefused",
     "LeaseLost",
     "LifecycleError",
+    "MalformedObject",
+    "MapIncompatible",
     "MissingDependency",
     "ModuleRefused",
     "NoInstance",
@@ -128,12 +148,14 @@ __all__ = (
     "NotTrusted",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyViolation",
     "PoolExhausted",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
+    "SignatureInvalid",
     "StartFailed",
     "StopFailed",
     "StoreError",
@@ -141,6 +163,8 @@ __all__ = (
     "StoreUnavailable",
     "Trap",
     "UnresolvedImports",
+    "Unsupported",
+    "VerifierError",
     "WasmError",
     "WorkerDied",
 )

@@ -22,6 +22,8 @@ from hastack.observe._threads import suppressed
 from hastack.observe.records import LogHandler, LogRecordProcessor
 from hastack.ratelimit import CircuitBreaker
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 QUICK = QueueConfig(linger=0.01)
 
 
@@ -607,11 +609,14 @@ def test_providers_that_are_there_are_used():
         assert "app.one" in server.metrics()
 
 
+SOON = "from hastack.observe import _threads\n_threads.EXIT_TIMEOUT = 1.0"
+
+
 def test_exit_does_not_wait_for_a_black_hole():
     with HttpServer() as server:
         server.always = "black hole"
         began = time.monotonic()
-        done = python(AT_EXIT, url=server.url)
+        done = python(AT_EXIT + SOON, url=server.url)
         assert done.returncode == 0, done.stderr
         assert time.monotonic() - began < 30.0
         assert "Traceback" not in done.stderr

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ._shards import Body, Lane
     from ._wire import Wire
 
+_PAUSE = 0.5  # seconds; the first one between two tries, at most
 _LOOK = 0.1  # seconds; below this, a first item wakes whoever encodes
 _IDLE_LOOKS = 10  # looks in vain before it sleeps until a first item wakes it
 
@@ -457,6 +458,11 @@ def _rules_of(queue: QueueConfig) -> Rules:
         batch_bytes=queue.max_body * 4,
         linger=queue.linger,
         backoff=Backoff(
-            attempts=1 << 62, base=0.5, cap=30.0, factor=2.0, jitter=True, max_retry_after=inf
+            attempts=1 << 62,
+            base=_PAUSE,
+            cap=30.0,
+            factor=2.0,
+            jitter=True,
+            max_retry_after=inf,
         ),
     )

@@ -19,14 +19,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._abi._wasi import Output as Output
+    from ._abi._wasi import Wasi as Wasi
+    from ._cache import Cache as Cache
     from ._events import PluginActivated as PluginActivated
     from ._events import PluginCompiled as PluginCompiled
     from ._events import PluginEvent as PluginEvent
     from ._events import PluginRefused as PluginRefused
     from ._events import PluginTrapped as PluginTrapped
+    from ._events import PluginVerified as PluginVerified
+    from ._floors import Floors as Floors
     from ._host import HostFunction as HostFunction
     from ._host import host as host
+    from ._keys import PrivateKey as PrivateKey
+    from ._keys import PublicKey as PublicKey
     from ._limits import Limits as Limits
+    from ._manifest import Manifest as Manifest
+    from ._manifest import manifest_of as manifest_of
+    from ._manifest import with_manifest as with_manifest
     from ._memory import Memory as Memory
     from ._plugin import Plugin as Plugin
     from ._plugin import load as load
@@ -35,39 +45,68 @@ if TYPE_CHECKING:
     from ._reader import Facts as Facts
     from ._reader import Import as Import
     from ._reader import inspect as inspect
+    from ._signature import attach as attach
+    from ._signature import detach as detach
+    from ._trust import Signer as Signer
+    from ._trust import Trust as Trust
     from ._trust import Unsigned as Unsigned
+    from ._trust import Verified as Verified
+    from ._trust import sign as sign
 
 _HOMES = {
+    "_abi._wasi": ("Output", "Wasi"),
+    "_cache": ("Cache",),
     "_events": (
         *("PluginActivated", "PluginCompiled", "PluginEvent", "PluginRefused", "PluginTrapped"),
+        "PluginVerified",
     ),
+    "_floors": ("Floors",),
     "_host": ("HostFunction", "host"),
+    "_keys": ("PrivateKey", "PublicKey"),
     "_limits": ("Limits",),
+    "_manifest": ("Manifest", "manifest_of", "with_manifest"),
     "_memory": ("Memory",),
     "_plugin": ("Plugin", "load", "wat"),
     "_reader": ("Export", "Facts", "Import", "inspect"),
-    "_trust": ("Unsigned",),
+    "_signature": ("attach", "detach"),
+    "_trust": ("Signer", "Trust", "Unsigned", "Verified", "sign"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = (
+    "Cache",
     "Export",
     "Facts",
+    "Floors",
     "HostFunction",
     "Import",
     "Limits",
+    "Manifest",
     "Memory",
+    "Output",
     "Plugin",
     "PluginActivated",
     "PluginCompiled",
     "PluginEvent",
     "PluginRefused",
     "PluginTrapped",
+    "PluginVerified",
+    "PrivateKey",
+    "PublicKey",
+    "Signer",
+    "Trust",
     "Unsigned",
+    "Verified",
+    "Wasi",
+    "attach",
+    "detach",
     "host",
     "inspect",
     "load",
+    "manifest_of",
+    "sign",
     "wat",
+    "with_manifest",
 )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._where import Where, WhereMistake
     from .engine import Account, Batching, Engine, Parsed
     from .parser import Batch, Counts, Explanation, Format, Parser, Reject, parse
+    from .redaction import Redactor
     from .schema import (
         Applied,
         FieldChange,
@@ -44,6 +45,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "_where": ("Where", "WhereMistake"),
     "engine": ("Account", "Batching", "Engine", "Parsed"),
     "parser": ("Batch", "Counts", "Explanation", "Format", "Parser", "Reject", "parse"),
+    "redaction": ("Redactor",),
     "schema": (
         "Applied",
         "FieldChange",
@@ -65,6 +67,7 @@ _MODULES: tuple[str, ...] = (
     "engine",
     "formats",
     "grok",
+    "redaction",
     "schema",
     "sinks",
     "sources",
@@ -91,6 +94,7 @@ __all__ = (
     "OtelLogs",
     "Parsed",
     "Parser",
+    "Redactor",
     "Reject",
     "Schema",
     "SchemaCache",

@@ -532,8 +532,7 @@ def _groups(
     return groups
 
 
-def _parser() -> ParserLike:
-    from hastack.observe import logs
+def _parser() -> Any:
+    from .parser import Parser
 
-    found: ParserLike = logs.Parser()
-    return found
+    return Parser()
