@@ -12,6 +12,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── ConcurrencyLimited
     │   ├── CircuitOpen
     │   ├── RetryBudgetExhausted
+    │   ├── PolicyDenied            a plugin says no
     │   └── NoInstance              discovery knows of no instance to call
     ├── InvalidArgument             ValueError; ``parameter``, ``value``, ``accepted``
     │   └── InvalidKey              TypeError as well
@@ -96,6 +97,7 @@ from ._core._errors import (
     NotTrusted,
     OutOfBounds,
     OutOfFuel,
+    PolicyDenied,
     PolicyViolation,
     PoolExhausted,
     RateLimited,
@@ -151,6 +153,7 @@ __all__ = (
     "NotTrusted",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyDenied",
     "PolicyViolation",
     "PoolExhausted",
     "RateLimited",

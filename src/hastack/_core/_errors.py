@@ -43,6 +43,7 @@ __all__ = (
     "NotTrusted",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyDenied",
     "PolicyViolation",
     "PoolExhausted",
     "RateLimited",
@@ -155,6 +156,12 @@ class NoInstance(Rejected):
     """A service has no instance that could take the call."""
 
     reason_text = "no instance"
+
+
+class PolicyDenied(Rejected):
+    """A policy says no to a request."""
+
+    reason_text = "denied by policy"
 
 
 class RetryBudgetExhausted(Rejected):
