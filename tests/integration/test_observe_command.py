@@ -25,6 +25,8 @@ from hastack.observe._replay import directories, look
 from hastack.observe._status import read_status
 from hastack.observe.traces import SpanProcessor
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 
 @pytest.fixture
 def run(monkeypatch):

@@ -19,6 +19,8 @@ from hastack.observe._backends import exporter_of, exporters_of
 from hastack.observe.metrics import Collector
 from hastack.observe.records import LogHandler, LogRecordProcessor
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 FAST = QueueConfig(linger=0.01, batch=50)
 RESOURCE = Resource({"service.name": "shop", "k8s.pod.name": "p-1", "process.pid": 7})
 
