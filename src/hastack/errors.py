@@ -24,6 +24,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   └── ShutdownRequested       the cause given to the cancelled root context
     ├── ForkUnsafe                  RuntimeError; forked from a process that was using gRPC
     ├── DiscoveryError
+    │   ├── OriginHeld              ``origin``, ``writer``: a forwarder has it
     │   └── StoreError              ``code``, ``endpoint``: the store refused
     │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
     │       │   └── StoreTimeout    TimeoutError as well
@@ -59,6 +60,7 @@ from ._core._errors import (
     MissingDependency,
     NoInstance,
     NotAuthorized,
+    OriginHeld,
     RateLimited,
     Rejected,
     RequestTooLarge,
@@ -91,6 +93,7 @@ __all__ = (
     "MissingDependency",
     "NoInstance",
     "NotAuthorized",
+    "OriginHeld",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
