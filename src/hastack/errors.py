@@ -32,6 +32,29 @@ Each class is also the standard-library class that a caller would expect, so exi
     │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
+    ├── EbpfError
+    │   ├── MalformedObject         ValueError; ``problem``, ``where``
+    │   ├── Unsupported             NotImplementedError; ``feature``, ``reason``, ``remedy``
+    │   ├── KernelRefused           OSError; ``operation``, ``errno``, ``hint``, ``detail``
+    │   │   └── VerifierError       ``program``, ``reason``, ``instruction``, ``source``, ``log``
+    │   ├── MapIncompatible         ValueError; ``name``, ``differences``
+    │   ├── PolicyViolation         PermissionError; ``violations``
+    │   └── SignatureInvalid        PermissionError
+    ├── WasmError
+    │   ├── InvalidModule           ValueError; ``offset``: no WebAssembly module
+    │   ├── ModuleRefused           ``reasons``: more than the limits allow
+    │   ├── UnresolvedImports       LookupError; ``imports`` that nobody granted
+    │   ├── NotTrusted              PermissionError; not signed as demanded
+    │   ├── CompileFailed           not compiled within its time and memory
+    │   ├── AuditBroken             ``line``: the first that is not what was written
+    │   ├── PoolExhausted           all instances of a plugin are busy
+    │   ├── OutOfBounds             IndexError; ``pointer``, ``length``, ``size``
+    │   ├── GuestFailed             RuntimeError; the guest says so itself
+    │   │   └── GuestExit           ``status``
+    │   └── Trap                    RuntimeError; ``code``: the guest did what it may not
+    │       ├── GuestDeadline       TimeoutError; ran too long
+    │       └── OutOfFuel           ran too many instructions
+    ├── WorkerDied                  RuntimeError; ``work``, ``exit_status``
     └── MissingDependency           ImportError; ``package``, ``extra``
 
 Context errors are never retried by hastack policies, although `DeadlineExceeded` is a
@@ -41,67 +64,113 @@ Context errors are never retried by hastack policies, although `DeadlineExceeded
 from __future__ import annotations
 
 from ._core._errors import (
+    AuditBroken,
     Cancelled,
     CircuitOpen,
     ClosedError,
     Compacted,
+    CompileFailed,
     ConcurrencyLimited,
     ConfigError,
     ConfigMistake,
     ContextError,
     DeadlineExceeded,
     DiscoveryError,
+    EbpfError,
     ForkUnsafe,
+    GuestDeadline,
+    GuestExit,
+    GuestFailed,
     HastackError,
     InvalidArgument,
     InvalidKey,
+    InvalidModule,
+    KernelRefused,
     LeaseLost,
     LifecycleError,
+    MalformedObject,
+    MapIncompatible,
     MissingDependency,
+    ModuleRefused,
     NoInstance,
     NotAuthorized,
+    NotTrusted,
     OriginHeld,
+    OutOfBounds,
+    OutOfFuel,
+    PolicyViolation,
+    PoolExhausted,
     RateLimited,
     Rejected,
     RequestTooLarge,
     RetryBudgetExhausted,
     ShutdownRequested,
+    SignatureInvalid,
     StartFailed,
     StopFailed,
     StoreError,
     StoreTimeout,
     StoreUnavailable,
+    Trap,
+    UnresolvedImports,
+    Unsupported,
+    VerifierError,
+    WasmError,
+    WorkerDied,
 )
 
 __all__ = (
+    "AuditBroken",
     "Cancelled",
     "CircuitOpen",
     "ClosedError",
     "Compacted",
+    "CompileFailed",
     "ConcurrencyLimited",
     "ConfigError",
     "ConfigMistake",
     "ContextError",
     "DeadlineExceeded",
     "DiscoveryError",
+    "EbpfError",
     "ForkUnsafe",
+    "GuestDeadline",
+    "GuestExit",
+    "GuestFailed",
     "HastackError",
     "InvalidArgument",
     "InvalidKey",
+    "InvalidModule",
+    "KernelRefused",
     "LeaseLost",
     "LifecycleError",
+    "MalformedObject",
+    "MapIncompatible",
     "MissingDependency",
+    "ModuleRefused",
     "NoInstance",
     "NotAuthorized",
+    "NotTrusted",
     "OriginHeld",
+    "OutOfBounds",
+    "OutOfFuel",
+    "PolicyViolation",
+    "PoolExhausted",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
+    "SignatureInvalid",
     "StartFailed",
     "StopFailed",
     "StoreError",
     "StoreTimeout",
     "StoreUnavailable",
+    "Trap",
+    "UnresolvedImports",
+    "Unsupported",
+    "VerifierError",
+    "WasmError",
+    "WorkerDied",
 )

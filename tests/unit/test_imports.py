@@ -30,6 +30,8 @@ PACKAGES = {
     "grpc_health": "grpcio-health-checking",
     "google": "protobuf",
     "opentelemetry": "opentelemetry-sdk",
+    "backports": "backports.zstd",
+    "compression": "backports.zstd",  # what Python has since 3.14
 }
 IMPURE = {"asyncio", "threading", "time", "socket", "select", "selectors", "subprocess", "queue"}
 
@@ -130,6 +132,8 @@ OPT_IN = (
     "hastack.cli.",
     "hastack.observe.logs.combinators",
     "hastack.observe.logs.formats._",
+    "hastack.observe.logs.grok",
+    "hastack.observe.logs._grok",
 )
 
 

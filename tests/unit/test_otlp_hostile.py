@@ -388,8 +388,7 @@ def test_resources_made_anew_by_each_access_are_not_mixed_up():
 
 
 def test_names_and_classes_are_forgotten_when_there_are_too_many(monkeypatch):
-    monkeypatch.setattr("hastack.observe._otlp_traces.NAMES", 4)
-    monkeypatch.setattr("hastack.observe._otlp_logs.NAMES", 4)
+    monkeypatch.setattr("hastack.observe._otlp_batch.TEXTS", 4)
     monkeypatch.setattr(_otlp_lenient, "KNOWN", 2)
     encoder = OtlpTraces()
     for n in range(9):
@@ -399,13 +398,13 @@ def test_names_and_classes_are_forgotten_when_there_are_too_many(monkeypatch):
         other = type(f"Span{n}", (ReadableSpan,), {"kind": property(lambda self: None)})
         message, _ = encode(encoder, [live, other("x", context=CONTEXT)], ExportTraceServiceRequest)
         assert message.resource_spans[0].scope_spans[0].spans[0].name == f"n{n}"
-    assert len(encoder._names) <= 4
+    assert len(encoder._names.known) <= 4
     logs = OtlpLogs()
     for n in range(9):
         record = LogRecord(observed_timestamp=1, severity_text=f"T{n}")
         message, _ = encode(logs, [ReadableLogRecord(record, RESOURCE)], ExportLogsServiceRequest)
         assert message.resource_logs[0].scope_logs[0].log_records[0].severity_text == f"T{n}"
-    assert len(logs._names) <= 4
+    assert len(logs._severities.known) <= 4
 
 
 def test_fragments_stay_within_their_budget(monkeypatch):

@@ -8,23 +8,16 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from ._encoding import REQUEST_LIMIT, Encoded, WireFormat
-from ._otlp_attributes import Attributes
-from ._otlp_batch import encode_records
+from ._encoding import WireFormat
+from ._otlp_batch import RecordEncoder, Texts
 from ._otlp_lenient import enum_value, ident, number, read, string
-from ._otlp_resource import Outlines
 from ._otlp_values import any_value
 from ._protobuf import delimited, fixed64, pack_fixed32, uint, varint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ._otlp_values import Tally
 
 FORMAT: Final = WireFormat("otlp-logs", "application/x-protobuf", ("gzip", "identity"))
-
-NAMES: Final = 4096
-"""Severity texts and event names whose fragments are kept."""
 
 # time, observed time
 _TIMES: Final = struct.Struct("<BQBQ").pack
@@ -32,47 +25,20 @@ _TIMES: Final = struct.Struct("<BQBQ").pack
 _TRACE: Final = struct.Struct("<2s16s2s8sBI").pack
 
 
-class OtlpLogs:
+class OtlpLogs(RecordEncoder):
     """Encodes log records for OTLP; see `hastack.observe._encoding.Encoder`.
 
     Takes what the SDK hands to exporters: ``ReadableLogRecord``, or ``LogData`` of older versions.
     """
 
-    __slots__ = ("_attributes", "_names", "_outlines")
+    __slots__ = ("_events", "_severities")
+
+    _format = FORMAT
 
     def __init__(self) -> None:
-        self._outlines = Outlines()
-        self._attributes = Attributes(b"\x32")
-        self._names: dict[tuple[bytes, str], bytes] = {}
-
-    @property
-    def format(self) -> WireFormat:
-        """OTLP over HTTP; over gRPC the body is the same message."""
-        return FORMAT
-
-    def count(self, items: Sequence[Any]) -> int:
-        """Log records in ``items``."""
-        return len(items)
-
-    def encode(
-        self,
-        items: Sequence[Any],
-        out: bytearray,
-        *,
-        max_bytes: int = REQUEST_LIMIT,
-        start: int = 0,
-    ) -> Encoded:
-        """Append one request body; see `hastack.observe._encoding.Encoder.encode`."""
-        self._attributes.began(len(items))
-        return encode_records(
-            items,
-            out,
-            max_bytes=max_bytes,
-            start=start,
-            outlines=self._outlines,
-            origin=origin,
-            record=self._record,
-        )
+        super().__init__(b"\x32")
+        self._severities = Texts(b"\x1a")
+        self._events = Texts(b"\x62")
 
     def _record(self, item: Any, tally: Tally) -> bytes | None:
         repaired = tally.repaired
@@ -90,8 +56,8 @@ class OtlpLogs:
             parts.append(b"\x10" + varint(severity._value_))
         severity_text = record.severity_text
         if severity_text:
-            key = b"\x1a", severity_text
-            parts.append(self._names.get(key) or self._name(key, tally))
+            texts = self._severities
+            parts.append(texts.known.get(severity_text) or texts.field(severity_text, tally))
         body = record.body
         if type(body) is str:
             raw = body.encode()
@@ -117,8 +83,7 @@ class OtlpLogs:
             parts += _trace(record, tally)
         event = getattr(record, "event_name", None)
         if event:
-            key = b"\x62", event
-            parts.append(self._names.get(key) or self._name(key, tally))
+            parts.append(self._events.known.get(event) or self._events.field(event, tally))
         return b"".join(parts)
 
     def _careful(self, item: Any, tally: Tally) -> bytes | None:
@@ -140,14 +105,9 @@ class OtlpLogs:
         self._attributes.encode_any(attributes, parts, tally)
         return b"".join(parts)
 
-    def _name(self, key: tuple[bytes, Any], tally: Tally) -> bytes:
-        repaired = tally.repaired
-        field = string(*key, tally)
-        if tally.repaired == repaired and type(key[1]) is str:
-            if len(self._names) >= NAMES:
-                self._names.clear()
-            self._names[key] = field
-        return field
+    @staticmethod
+    def _origin(item: Any, tally: Tally) -> tuple[Any, Any]:
+        return origin(item, tally)
 
 
 def origin(item: Any, tally: Tally) -> tuple[Any, Any]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from ._encoding import REQUEST_LIMIT, Encoded, WireFormat
+from ._encoding import WireFormat
 from ._otlp_attributes import Attributes
-from ._otlp_batch import encode_records
+from ._otlp_batch import RecordEncoder, Texts
 from ._otlp_lenient import (
     MadeBy,
     enum_value,
@@ -23,21 +23,15 @@ from ._otlp_lenient import (
     string,
     trace_state_field,
 )
-from ._otlp_resource import Outlines
 from ._protobuf import delimited, fixed64, pack_fixed32, uint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ._otlp_values import Tally
 
 FORMAT: Final = WireFormat("otlp-traces", "application/x-protobuf", ("gzip", "identity"))
 
 HAS_IS_REMOTE: Final = 0x100
 IS_REMOTE: Final = 0x200
-
-NAMES: Final = 4096
-"""Span names whose fragments are kept."""
 
 # trace_id, span_id, [parent_span_id,] start, end, flags, kind
 _ROOT: Final = struct.Struct("<2s16s2s8sBQBQ2sIBB").pack
@@ -52,46 +46,18 @@ _SPAN = MadeBy(
 )
 
 
-class OtlpTraces:
+class OtlpTraces(RecordEncoder):
     """Encodes spans for OTLP; see `hastack.observe._encoding.Encoder`."""
 
-    __slots__ = ("_attributes", "_event_attributes", "_link_attributes", "_names", "_outlines")
+    __slots__ = ("_event_attributes", "_link_attributes", "_names")
+
+    _format = FORMAT
 
     def __init__(self) -> None:
-        self._outlines = Outlines()
-        self._attributes = Attributes(b"\x4a")
+        super().__init__(b"\x4a")
         self._event_attributes = Attributes(b"\x1a")
         self._link_attributes = Attributes(b"\x22")
-        self._names: dict[str, bytes] = {}
-
-    @property
-    def format(self) -> WireFormat:
-        """OTLP over HTTP; over gRPC the body is the same message."""
-        return FORMAT
-
-    def count(self, items: Sequence[Any]) -> int:
-        """Spans in ``items``."""
-        return len(items)
-
-    def encode(
-        self,
-        items: Sequence[Any],
-        out: bytearray,
-        *,
-        max_bytes: int = REQUEST_LIMIT,
-        start: int = 0,
-    ) -> Encoded:
-        """Append one request body; see `hastack.observe._encoding.Encoder.encode`."""
-        self._attributes.began(len(items))
-        return encode_records(
-            items,
-            out,
-            max_bytes=max_bytes,
-            start=start,
-            outlines=self._outlines,
-            origin=_origin,
-            record=self._record,
-        )
+        self._names = Texts(b"\x2a")
 
     def _record(self, span: Any, tally: Tally) -> bytes | None:
         if type(span) in _SPAN.known or _SPAN.made(type(span)):
@@ -138,7 +104,7 @@ class OtlpTraces:
                 0x30,
                 span._kind._value_ + 1,
             )
-        parts = [head, self._names.get(span._name) or self._name(span._name, tally)]
+        parts = [head, self._names.known.get(span._name) or self._names.field(span._name, tally)]
         attributes = span._attributes
         self._attributes.encode(attributes._dict.items(), parts)
         events = span._events
@@ -184,14 +150,12 @@ class OtlpTraces:
             parts.append(_status(status, tally))
         return b"".join(parts)
 
-    def _name(self, name: Any, tally: Tally) -> bytes:
-        repaired = tally.repaired
-        field = string(b"\x2a", name, tally)
-        if tally.repaired == repaired and type(name) is str:
-            if len(self._names) >= NAMES:
-                self._names.clear()
-            self._names[name] = field
-        return field
+    @staticmethod
+    def _origin(item: Any, tally: Tally) -> tuple[Any, Any]:
+        try:
+            return item.resource, item.instrumentation_scope
+        except Exception:
+            return read(item, "resource", tally), read(item, "instrumentation_scope", tally)
 
     def _rare(self, span: Any, parts: list[bytes], tally: Tally) -> None:
         """What most spans do not have."""
@@ -225,13 +189,6 @@ class OtlpTraces:
         ]
         self._link_attributes.encode_any(read(link, "attributes", tally), parts, tally)
         return b"".join(parts)
-
-
-def _origin(span: Any, tally: Tally) -> tuple[Any, Any]:
-    try:
-        return span.resource, span.instrumentation_scope
-    except Exception:
-        return read(span, "resource", tally), read(span, "instrumentation_scope", tally)
 
 
 def _status(status: Any, tally: Tally) -> bytes:

@@ -14,7 +14,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._follow import Follow
+    from ._framing import Lines
+    from ._multiline import Folder, fold
+    from ._syslog_listener import SyslogListener
+    from ._where import Where, WhereMistake
+    from .engine import Account, Batching, Engine, Parsed
     from .parser import Batch, Counts, Explanation, Format, Parser, Reject, parse
+    from .redaction import Redactor
     from .schema import (
         Applied,
         FieldChange,
@@ -26,10 +33,19 @@ if TYPE_CHECKING:
         fingerprint,
         infer,
     )
+    from .sinks import Arrow, JsonLines, Objects, OtelLogs
+    from .templates import TemplateMiner
     from .tracking import SchemaChanged, SchemaTracker
 
 _HOMES: dict[str, tuple[str, ...]] = {
+    "_follow": ("Follow",),
+    "_framing": ("Lines",),
+    "_multiline": ("Folder", "fold"),
+    "_syslog_listener": ("SyslogListener",),
+    "_where": ("Where", "WhereMistake"),
+    "engine": ("Account", "Batching", "Engine", "Parsed"),
     "parser": ("Batch", "Counts", "Explanation", "Format", "Parser", "Reject", "parse"),
+    "redaction": ("Redactor",),
     "schema": (
         "Applied",
         "FieldChange",
@@ -41,19 +57,44 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "fingerprint",
         "infer",
     ),
+    "sinks": ("Arrow", "JsonLines", "Objects", "OtelLogs"),
+    "templates": ("TemplateMiner",),
     "tracking": ("SchemaChanged", "SchemaTracker"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES: tuple[str, ...] = ("combinators", "formats", "schema", "tracking")
+_MODULES: tuple[str, ...] = (
+    "combinators",
+    "engine",
+    "formats",
+    "grok",
+    "redaction",
+    "schema",
+    "sinks",
+    "sources",
+    "templates",
+    "tracking",
+)
 
 __all__ = (
+    "Account",
     "Applied",
+    "Arrow",
     "Batch",
+    "Batching",
     "Counts",
+    "Engine",
     "Explanation",
     "FieldChange",
+    "Folder",
+    "Follow",
     "Format",
+    "JsonLines",
+    "Lines",
+    "Objects",
+    "OtelLogs",
+    "Parsed",
     "Parser",
+    "Redactor",
     "Reject",
     "Schema",
     "SchemaCache",
@@ -62,7 +103,12 @@ __all__ = (
     "SchemaField",
     "SchemaTracker",
     "Schemas",
+    "SyslogListener",
+    "TemplateMiner",
+    "Where",
+    "WhereMistake",
     "fingerprint",
+    "fold",
     "infer",
     "parse",
 )

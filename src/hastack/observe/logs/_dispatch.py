@@ -1,4 +1,4 @@
-"""Which format a line has: by its first character, and by which format was right the last time.
+"""Which format a line has: by its first characters, and by which format was right the last time.
 
 The answer never depends on what came before: a format that was right is asked first only before
 those with which it shares no line. `Reader` adds to that what is needed for whole batches: lines are
@@ -7,13 +7,15 @@ joined and decoded some hundreds at a time, so that a clean line costs little mo
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from ._atomic import compile_regex
 from ._batch import Batch, Counts, Reject
 from ._clean import clean, decode
+from ._fuse import without_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +30,10 @@ __all__ = ("LONG", "Dispatch", "Reader")
 LONG = 64 * 1024
 """Lines longer than this are counted."""
 
+KEY = 3
+"""So many characters at the begin of a line say which format is asked first."""
+
+_MOST_HINTS = 4096
 _CHUNK = 256  # lines; usually less than LONG characters, so that no line of them is long
 
 
@@ -39,16 +45,26 @@ class Dispatch:
     """
 
     def __init__(self, formats: Sequence[Format]) -> None:
-        self._formats = formats
-        # By first character: the formats in the order in which they are asked now, and a shortcut
-        # where one format may be asked right away.
+        self.formats = formats
+        # By first character, the formats in the order in which they are asked now; by the first
+        # few characters, a shortcut where one format may be asked right away.
         self._orders: dict[str, tuple[Format, ...]] = {}
         self.hints: dict[str, Hint] = {}
+        self._known: dict[tuple[str, Format], tuple[tuple[Format, ...], Hint | None]] = {}
 
     def candidates(self, first: str) -> tuple[Format, ...]:
         """Formats whose lines may begin with ``first``."""
         key = first if first < "\x80" else ""
-        return tuple(each for each in self._formats if each.starts is None or key in each.starts)
+        return tuple(each for each in self.formats if each.starts is None or key in each.starts)
+
+    def find_raw(self, text: str) -> tuple[Format, Record] | None:
+        """The same for a text that is not clean, of those formats that want it so."""
+        for each in self.formats:
+            if each.raw and text.startswith(each.marks):
+                record = each.try_parse(text)
+                if record is not None:
+                    return each, record
+        return None
 
     def find(self, line: str) -> tuple[Format, Record] | None:
         """The format of a line and its record, or ``None`` when no format reads it."""
@@ -58,29 +74,49 @@ class Dispatch:
         order = self._orders.get(first)
         if order is None:
             order = self._orders[first] = self.candidates(first)
-        for place, each in enumerate(order):
+        for each in order:
             record = each.try_parse(line)
             if record is not None:
-                if place or first not in self.hints:
-                    self._remember(first, each)
+                key = line[:KEY]
+                hint = self.hints.get(key)
+                if hint is None or hint[1] is not each:
+                    self._remember(first, key, each)
                 return each, record
         return None
 
-    def _remember(self, first: str, right: Format) -> None:
+    def _remember(self, first: str, key: str, right: Format) -> None:
+        known = self._known.get((key, right))
+        if known is None:
+            if len(self._known) >= _MOST_HINTS:
+                self._known.clear()
+                self.hints.clear()
+            known = self._known[key, right] = self._weigh(first, key, right)
+        self._orders[first], hint = known
+        if hint is not None:
+            self.hints[key] = hint
+
+    def _weigh(self, first: str, key: str, right: Format) -> tuple[tuple[Format, ...], Hint | None]:
         candidates = self.candidates(first)
-        rivals = [
-            each for each in candidates if each is not right and _before(each, right, candidates)
-        ]
-        after = [each for each in candidates if each is not right and each not in rivals]
-        self._orders[first] = (*rivals, right, *after)
-        if first == "\x80":
-            return
-        if all(each.marks for each in rivals):
-            marks = [re.escape(mark) for each in rivals for mark in each.marks]
-            guard = re.compile("|".join(marks)).match if marks else None
-            self.hints[first] = (right.try_parse, right, guard)
-        else:
-            self.hints.pop(first, None)
+        others = [each for each in candidates if each is not right]
+        rivals = [each for each in others if _before(each, right, candidates)]
+        after = [each for each in others if each not in rivals]
+        order = (*rivals, right, *after)
+        patterns = [each.pattern for each in rivals if _may_begin(each, key)]
+        if None in patterns or len(key) < KEY:
+            return order, None
+        guard = _guard("|".join(filter(None, patterns))) if patterns else None
+        return order, (right.try_parse, right, guard)
+
+
+def _may_begin(known: Format, key: str) -> bool:
+    """Whether a line that begins with ``key`` may be of that kind."""
+    return not known.marks or any(mark[:KEY] == key for mark in known.marks)
+
+
+@lru_cache(maxsize=256)
+def _guard(pattern: str) -> Callable[[str], Any]:
+    """Tells lines that a format with precedence may read; without groups it is faster."""
+    return compile_regex(without_groups(pattern)).match
 
 
 def _before(one: Format, other: Format, order: Sequence[Format]) -> bool:
@@ -115,6 +151,8 @@ class Reader:
         self._fallback = fallback
         self._miner = miner
         self._mined = mined
+        marks = [mark[0] for each in dispatch.formats if each.raw for mark in each.marks]
+        self._raw = {*marks, *(mark.encode() for mark in marks)}
 
     def run(self, lines: Iterable[str | bytes]) -> Batch:
         """Read lines; each becomes a record or a reject."""
@@ -167,7 +205,7 @@ class Reader:
         add_record, add_format = batch.records.append, batch.formats.append
         before = len(batch.rejects)
         for text in texts:
-            hint = hints.get(text[:1])
+            hint = hints.get(text[:KEY])
             if hint is not None:
                 read, known, guard = hint
                 if guard is None or guard(text) is None:
@@ -204,11 +242,14 @@ class Reader:
             counts.long += 1
             batch.rejects.append(Reject(line, place, "too long"))
             return
-        text = line if isinstance(line, str) else decode(line, self._fallback, counts)
-        text = clean(text, counts)
-        counts.long += len(text) > LONG
+        counts.long += len(line) > LONG
+        text = ""
         try:
-            found = self.find(text)
+            found = self._find_raw(line)
+            if found is None:
+                text = line if isinstance(line, str) else decode(line, self._fallback, counts)
+                text = clean(text, counts)
+                found = self.find(text)
         except Exception:
             found = None
         if found is None:
@@ -218,6 +259,12 @@ class Reader:
             batch.records.append(found[1])
         if len(batch.records) > before:
             batch.numbers.append(place)
+
+    def _find_raw(self, line: str | bytes) -> tuple[Format, Record] | None:
+        if line[:1] not in self._raw:
+            return None
+        text = line if isinstance(line, str) else line.decode("utf-8", "surrogateescape")
+        return self.dispatch.find_raw(text)
 
     def text(self, line: str | bytes) -> str:
         """The clean text of a line; nothing is counted."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ._nodes import Found, Node
 
-__all__ = ("Fused", "Reader", "fusible")
+__all__ = ("Fused", "Reader", "fusible", "without_groups")
 
 T = TypeVar("T")
 
@@ -313,7 +313,7 @@ class _Writer:
 
     def silent(self, node: Node) -> str:
         """Expression of a part whose value nobody wants."""
-        return _without_groups(Fused(node).pattern)
+        return without_groups(_Writer().part(node)[0])
 
     def _alternatives(self, node: Alt) -> tuple[str, str]:
         patterns, source = [], "None"
@@ -322,9 +322,10 @@ class _Writer:
             pattern, value, mark = self._marked(self.part, branch)
             patterns.append(pattern)
             marked.append((mark, value))
+        # A chain without parentheses: Python nests no more than 200 of them.
         for mark, value in reversed(marked):
-            source = f"({value} if g{mark} is not None else {source})"
-        return f"(?>{'|'.join(patterns)})", source
+            source = f"{value} if g{mark} is not None else {source}"
+        return f"(?>{'|'.join(patterns)})", f"({source})"
 
     def _named(self, node: Node) -> tuple[str, dict[str, str]]:
         return self.record(node) if node.names else (self.silent(node), {})
@@ -339,12 +340,13 @@ class _Writer:
             branches.append((mark, inner))
         for mark, inner in reversed(branches):
             for name, value in inner.items():
-                fields[name] = f"({value} if g{mark} is not None else {fields[name]})"
-        return f"(?>{'|'.join(patterns)})", fields
+                fields[name] = f"{value} if g{mark} is not None else {fields[name]}"
+        chains = {name: f"({source})" for name, source in fields.items()}
+        return f"(?>{'|'.join(patterns)})", chains
 
     def _repetition(self, node: Many) -> tuple[str, str]:
         body = Fused(node.part)
-        bare = _without_groups(body.pattern)
+        bare = without_groups(body.pattern)
         group = self._group()
         least, most = node.least, node.most
         if not isinstance(node, SepBy):
@@ -352,7 +354,7 @@ class _Writer:
             items = self._constant(_items(body, None))
         else:
             between = Fused(node.separator)
-            rest = f"(?:{_without_groups(between.pattern)}{bare})"
+            rest = f"(?:{without_groups(between.pattern)}{bare})"
             more = "" if most is None else max(most - 1, 0)
             pattern = f"(?:{bare}{rest}{{{max(least - 1, 0)},{more}}}+)"
             if least == 0:
@@ -379,7 +381,7 @@ def _items(body: Fused, between: Fused | None) -> Callable[[str, int, int], list
     return read
 
 
-def _without_groups(pattern: str) -> str:
+def without_groups(pattern: str) -> str:
     r"""The same expression with groups that do not capture.
 
     Only `_Writer` made its groups: a bare ``(`` that is not escaped, not in a class, and not

@@ -6,7 +6,7 @@ none of them imports another, and any object of the right shape takes a part's p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ __all__ = (
     "Stage",
 )
 
-Record: TypeAlias = dict[str, object]
+Record: TypeAlias = dict[str, Any]
 """The fields of one line, typed; a field that the line does not have is ``None`` or missing."""
 
 Line: TypeAlias = str | bytes
@@ -43,11 +43,11 @@ class FormatLike(Protocol):
         """Name of each field that the grammar knows, and the word for its type."""
         ...
 
-    def try_parse(self, line: str) -> Record | None:
+    def try_parse(self, line: str, /) -> Record | None:
         """The record, or ``None`` when the line is not of this kind."""
         ...
 
-    def explain(self, line: str) -> object | None:
+    def explain(self, line: str, /) -> object | None:
         """Why the line is not of this kind: a mistake with ``column``; ``None`` if it is."""
         ...
 

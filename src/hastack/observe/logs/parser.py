@@ -10,11 +10,10 @@ import attrs
 from hastack._core._errors import InvalidArgument
 
 from . import formats as _formats
-from .formats import _registry
 from ._batch import Batch, Counts, Reject
 from ._clean import length
 from ._dispatch import Dispatch, Reader
-from .formats import Format
+from .formats import Format, _registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, final
 
 from hastack._core import _validate
 from hastack._core._errors import InvalidArgument
+from hastack.observe.logs._fuse import without_groups
 
 from ._shape import field_kinds, first_characters
 
@@ -38,6 +40,8 @@ class Format:
         explain: For a function: where a line stops to be of this kind, and what was expected
             there; ``None`` if it is of this kind.
         block: Its records are texts of several lines; see `hastack.observe.logs.Folder`.
+        raw: It reads such a text as it is, with NUL bytes; what is not UTF-8 comes as lone
+            surrogates.
 
     Raises:
         Unbounded: The time to read a line is not bound by its length.
@@ -63,6 +67,7 @@ class Format:
         "_build",
         "_explain",
         "_fields",
+        "_pattern",
         "_starts",
         "_where",
         "_why",
@@ -70,6 +75,7 @@ class Format:
         "marks",
         "name",
         "rank",
+        "raw",
         "try_parse",
     )
 
@@ -88,8 +94,9 @@ class Format:
         marks: Iterable[str] = (),
         explain: Callable[[str], tuple[int, str] | None] | None = None,
         block: bool = False,
+        raw: bool = False,
     ) -> None:
-        self._set(name, rank, starts, marks, block=block)
+        self._set(name, rank, starts, marks, block=block, raw=raw)
         self._why = explain
         self._take(grammar, fields)
 
@@ -101,16 +108,21 @@ class Format:
         marks: Iterable[str],
         *,
         block: bool,
+        raw: bool,
     ) -> None:
         self.name = _validate.text("name", name)
         self.rank = rank
         self.marks = tuple(marks)
         self.block = block
+        self.raw = raw
         if starts is None and self.marks:
             starts = (mark[0] for mark in self.marks)
         self._starts = None if starts is None else frozenset(starts)
         self._fields: Mapping[str, str] = {}
         self._build: Callable[[], Format] | None = None
+        self._pattern: str | None = None
+        if self.marks:
+            self._pattern = "|".join(map(re.escape, self.marks))
         self._where: tuple[Any, Any] = (None, None)
 
     @classmethod
@@ -123,11 +135,12 @@ class Format:
         starts: str | None,
         marks: tuple[str, ...],
         block: bool,
+        raw: bool,
         where: tuple[Any, Any],
     ) -> Format:
         """One whose grammar is made when it is first needed."""
         made = cls.__new__(cls)
-        made._set(name, rank, starts, marks, block=block)
+        made._set(name, rank, starts, marks, block=block, raw=raw)
         made._where = where
         made._build = build
         made.try_parse = made._first
@@ -149,39 +162,50 @@ class Format:
             self._fields = other._fields
             self._explain = other._explain
             self.try_parse = other.try_parse
+            self._pattern = other._pattern
             self._build = None
 
     def _take(self, grammar: Any, fields: Mapping[str, str] | None) -> None:
         if hasattr(grammar, "node") and hasattr(grammar, "compile"):
-            kinds = field_kinds(grammar.node)
-            self._take_compiled(grammar.compile(), fields if fields is not None else kinds)
-        elif hasattr(grammar, "read") and hasattr(grammar, "start"):
-            self._take_compiled(grammar, fields if fields is not None else grammar.kinds)
+            self._take_compiled(grammar.compile(), fields)
+        elif hasattr(grammar, "node") and hasattr(grammar, "read"):
+            self._take_compiled(grammar, fields)
         elif callable(grammar):
             self._fields = dict(fields or {})
             self.try_parse = _guarded(grammar)
-            self._explain = self._say_no
+            self._explain = self._reason(grammar)
         else:
             raise InvalidArgument("grammar", grammar, "combinators, or a function")
 
-    def _take_compiled(self, compiled: Compiled, fields: Mapping[str, str]) -> None:
+    def _take_compiled(self, compiled: Compiled, fields: Mapping[str, str] | None) -> None:
         if not compiled.names:
             raise InvalidArgument("grammar", compiled, "combinators with at least one field()")
-        self._fields = dict(fields)
+        self._fields = field_kinds(compiled.node) if fields is None else dict(fields)
         self.try_parse = compiled.read
-        if self._starts is None and compiled.start is not None:
-            self._starts = first_characters(compiled.start)
+        if compiled.start is not None:
+            if self._starts is None:
+                self._starts = first_characters(compiled.start)
+            self._pattern = self._pattern or without_groups(compiled.start)
 
         def explain(line: str) -> LineError | None:
             return None if compiled.read(line) is not None else compiled.explain(line)
 
         self._explain = explain
 
-    def _say_no(self, line: str) -> LineError | None:
-        if self.try_parse(line) is not None:
-            return None
-        found = self._why(line) if self._why is not None else None
-        return _mistake(line, *(found or (0, f"a line of {self.name}")))
+    def _reason(self, read: Callable[[str], Record | None]) -> Callable[[str], LineError | None]:
+        def explain(line: str) -> LineError | None:
+            expected = f"a line of {self.name}"
+            try:
+                if read(line) is not None:
+                    return None
+            except ValueError:
+                pass
+            except Exception as error:
+                expected = f"what {self.name} does not fail at with {error!r}"
+            found = self._why(line) if self._why is not None else None
+            return _mistake(line, *(found or (0, expected)))
+
+        return explain
 
     @property
     def fields(self) -> Mapping[str, str]:
@@ -196,6 +220,13 @@ class Format:
         ``""`` stands for all beyond ASCII.
         """
         return self._starts
+
+    @property
+    def pattern(self) -> str | None:
+        """A regular expression that matches at the begin of every line of this kind, if known."""
+        if self._pattern is None:
+            self._complete()
+        return self._pattern
 
     def explain(self, line: str) -> LineError | None:
         """Why ``line`` is not of this kind, and where; ``None`` if it is."""
@@ -220,7 +251,7 @@ def _guarded(read: Callable[[str], Record | None]) -> Callable[[str], Record | N
     def try_parse(line: str) -> Record | None:
         try:
             return read(line)
-        except ValueError:
+        except Exception:  # a line must not be lost over it; `explain` says it
             return None
 
     return try_parse

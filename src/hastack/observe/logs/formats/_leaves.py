@@ -120,7 +120,7 @@ host = leaf(r"[A-Za-z0-9_.:%-]++", expected="a host", nil="-")
 address = leaf(r"(?:\[[0-9a-fA-F:.%]++\]|[A-Za-z0-9_.%-]++)", expected="an address", nil="-")
 """A host before ``:port``."""
 
-user = leaf(r"(?!- )[^ ]*+(?:(?! \[) [^ ]*+)*+(?= \[)", expected="a user", nil="-")
+user = leaf(r"(?!- (?!\[))[^ ]*+(?:(?! \[) [^ ]*+)*+(?= \[)", expected="a user", nil="-")
 """Who authenticated; may contain spaces, a date in brackets follows."""
 
 status = leaf("[1-9][0-9]{2}", _times.remembering(int), expected="a status", kind="int")

@@ -26,30 +26,70 @@ class _Built(NamedTuple):
     starts: str | None = None
     marks: tuple[str, ...] = ()
     block: bool = False
+    raw: bool = False
 
 
 _DIGITS = "0123456789"
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
 _UPPER = _LOWER.upper()
 _HOST = f"{_DIGITS}{_LOWER}{_UPPER}_.:%-"
+_NAME = _HOST.replace(":", "").replace("%", "")
 _MONTHS = "JFMASOND"
+_APT = tuple(
+    f"{key}: "
+    for key in (
+        *("Start-Date", "End-Date", "Commandline", "Requested-By", "Install", "Reinstall"),
+        *("Upgrade", "Downgrade", "Remove", "Purge"),
+    )
+)
+_PYTHON = ("Traceback (most recent call last):", "  + Exception Group Traceback")
+_PANIC = ("panic: ", "fatal error: ")
 
 BUILT_IN: dict[str, _Built] = {
     "nginx.combined": _Built("_web", "combined", SPECIFIC, _HOST),
     "nginx.common": _Built("_web", "common", SPECIFIC, _HOST),
     "nginx.main": _Built("_web", "main", SPECIFIC, _HOST),
-    "apache.vhost_combined": _Built("_web", "vhost", SPECIFIC, _HOST.replace(":", "")),
+    "apache.vhost_combined": _Built("_web", "vhost", SPECIFIC, _NAME),
     "nginx.error": _Built("_web", "nginx_error", SPECIFIC, _DIGITS),
     "apache.error": _Built("_web", "apache_error", SPECIFIC, "["),
     "syslog.rfc5424": _Built("_syslog", "rfc5424", SPECIFIC, "<"),
+    "cef": _Built("_servers", "cef", SPECIFIC, f"C<{_MONTHS}{_DIGITS}"),
+    "haproxy.http": _Built("_servers", "haproxy", SPECIFIC, f"{_HOST}<"),
+    "postgresql": _Built("_servers", "postgresql", SPECIFIC, _DIGITS),
+    "redis": _Built("_servers", "redis", SPECIFIC, f"{_DIGITS}+-"),
+    "cri": _Built("_servers", "cri", SPECIFIC, _DIGITS),
     "docker.json": _Built("_json", "docker", SPECIFIC, "{", ('{"log":',)),
     "kubernetes.audit": _Built("_json", "audit", SPECIFIC, "{", ('{"kind":"Event"',)),
+    "aws.alb": _Built("_servers", "alb", SPECIFIC, "hgw"),
+    "aws.elb": _Built("_servers", "elb", SPECIFIC, _DIGITS),
+    "glog": _Built("_apps", "glog", SPECIFIC, "IWEF"),
     "go.slog": _Built("_logfmt", "slog", SPECIFIC, "t", ("time=",)),
+    "dpkg": _Built("_system", "dpkg", SPECIFIC, _DIGITS),
+    "apt.history": _Built("_system", "apt", SPECIFIC, "SECRIUDP", _APT, block=True),
+    "alternatives": _Built("_system", "alternatives", SPECIFIC, "u", ("update-alternatives ",)),
+    "journal.export": _Built(
+        "_system", "journal", SPECIFIC, "_", ("__CURSOR=",), block=True, raw=True
+    ),
+    "kernel": _Built("_system", "kernel", SPECIFIC, "["),
+    "python.traceback": _Built("_traces", "python_traceback", SPECIFIC, "T ", _PYTHON, block=True),
+    "java.stacktrace": _Built("_traces", "java_trace", SPECIFIC, f"E{_LOWER}_$", block=True),
+    "go.panic": _Built("_traces", "go_panic", SPECIFIC, "pf", _PANIC, block=True),
     "json": _Built("_json", "lines", JSON, "{", block=True),
+    "python.basic": _Built("_apps", "python_basic", SHAPED, "DIWEC"),
+    "python.logging": _Built("_apps", "python_logging", SHAPED, _DIGITS),
+    "python.gunicorn": _Built("_apps", "gunicorn", SHAPED, "["),
+    "python.uvicorn": _Built("_apps", "uvicorn", SHAPED, "DIWEC"),
+    "java.log4j": _Built("_apps", "java_log4j", SHAPED, _DIGITS),
+    "java.spring": _Built("_apps", "java_spring", SHAPED, _DIGITS),
+    "java.logback": _Built("_apps", "java_time_of_day", SHAPED, _DIGITS),
+    "java.util.logging": _Built("_apps", "java_util", SHAPED, _MONTHS),
+    "go.log": _Built("_apps", "go_log", SHAPED, _DIGITS),
+    "go.zap": _Built("_apps", "go_zap", SHAPED, _DIGITS),
     "syslog.rfc3164": _Built("_syslog", "rfc3164", SYSLOG, "<"),
     "syslog.file": _Built("_syslog", "file", SYSLOG, _MONTHS),
     "syslog.iso": _Built("_syslog", "iso_file", SYSLOG, _DIGITS),
     "logfmt": _Built("_logfmt", "logfmt", OPEN, f"{_LOWER}{_UPPER}_@"),
+    "app": _Built("_apps", "plain", LOOSE, f"[{_DIGITS}"),
 }
 
 
@@ -111,6 +151,7 @@ def _build(
         starts=built.starts,
         marks=built.marks,
         block=built.block,
+        raw=built.raw,
         where=(zone, now),
     )
 

@@ -103,10 +103,10 @@ def rfc5424(where: Where) -> Format:
     return Format("syslog.rfc5424", line)
 
 
-def header(where: Where) -> c.Parser:
+def header(where: Where, *, time: str) -> c.Parser:
     """Priority if there is one, time without a year or in ISO form, host if there is one."""
-    time = c.field("time", _either_time(where))
-    return c.seq(c.opt(priority), time, " ", c.opt(c.seq(_host, " ")))
+    moment = c.field(time, _either_time(where))
+    return c.seq(c.opt(priority), moment, " ", c.opt(c.seq(_host, " ")))
 
 
 def _either_time(where: Where) -> c.Parser:

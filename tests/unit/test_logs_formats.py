@@ -1,0 +1,51 @@
+"""The formats that are built in: what they read, and that each line is of one of them only."""
+
+import pickle
+
+import pytest
+from log_lines import NOW, SAMPLES
+
+from hastack.observe import logs
+from hastack.observe.logs import formats
+
+ALL = [formats.get(name, now=lambda: NOW) for name in formats.names()]
+BY_NAME = {each.name: each for each in ALL}
+LINES = [(name, line) for name, lines in SAMPLES.items() for line in lines]
+
+
+def test_every_format_has_samples():
+    assert set(SAMPLES) == set(BY_NAME)
+
+
+@pytest.mark.parametrize(("name", "line"), LINES)
+def test_samples_are_read(name, line):
+    record = BY_NAME[name].try_parse(line)
+    assert record is not None, BY_NAME[name].explain(line)
+    for field, value in SAMPLES[name][line].items():
+        assert (field, record[field]) == (field, value)
+    fields = BY_NAME[name].fields
+    if name not in {"kubernetes.audit", "journal.export", "go.slog", "json", "logfmt"}:
+        assert set(record) == set(fields)
+    assert BY_NAME[name].explain(line) is None
+
+
+@pytest.mark.parametrize(("name", "line"), LINES)
+def test_a_sample_is_of_no_other_format_that_would_be_asked_before(name, line):
+    mine = BY_NAME[name]
+    others = [each for each in ALL if each is not mine and each.rank <= mine.rank]
+    assert [each.name for each in others if each.try_parse(line) is not None] == []
+    miss = [each.explain(line) for each in others]
+    assert all(each is not None and 0 <= each.at <= len(line) and each.expected for each in miss)
+
+
+def test_the_parser_finds_the_same_whatever_came_before():
+    parser = logs.Parser(now=lambda: NOW)
+    for order in (LINES, LINES[::-1], LINES[::2] + LINES[1::2]):
+        batch = parser.parse_lines([line for _, line in order])
+        assert [each.name for each in batch.formats] == [name for name, _ in order]
+        assert not batch.rejects
+
+
+def test_formats_travel_by_their_name():
+    for each in map(formats.get, formats.names()):
+        assert pickle.loads(pickle.dumps(each)) is each
