@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ._template_form import Form, first_form
 from ._template_mine import Reasons, compress, fits, merge_rows, without
 from ._template_names import slots
-from ._template_tokens import LIST, OPEN, normal, words
+from ._template_tokens import LIST, OPEN, normal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,15 +126,17 @@ class Index:
             found += [entry for entry in here if fits(entry.row, row)]
         return min(found, key=lambda e: (sum(OPEN in t for t in e.row), e.id)) if found else None
 
-    def insert(self, line: str, pattern: Pattern, *, settle: bool = True) -> Entry:
+    def insert(
+        self, line: str, pattern: Pattern, said: Sequence[str], *, settle: bool = True
+    ) -> Entry:
         """A template for a line that has none.
 
         Args:
             line: The line.
             pattern: How it looks.
+            said: Its tokens.
             settle: Whether to look at once for others that it belongs to.
         """
-        said = words(line, pattern)
         row = tuple(map(normal, pattern))
         entry = self._with_list(row)
         if entry is None:
