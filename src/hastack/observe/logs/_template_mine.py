@@ -30,11 +30,16 @@ _NOUNS = word_set(
     "device client server address addr id name interface account group database table "
     "class"
 )
+_AGENTS = word_set("for from by to")
 _PREPOSITIONS = word_set("for from by to at with as of in is was on via")
 _CONSTANTS = word_set("true false null none nil yes no nan undefined unknown")
+_SIZES = word_set("B KB MB GB TB KiB MiB GiB TiB kB K M G T")
 # They are few everywhere, and each says what happened.
 _METHODS = word_set("GET PUT POST HEAD DELETE PATCH OPTIONS CONNECT TRACE")
 _EDGE = re.compile(r"[^A-Za-z0-9_\0\2*.\\/@$~-]")
+_STATE = re.compile(r"[A-Z][A-Z_]*")
+# Names of packages and classes; an enumeration's constants are states.
+_DOTTED = re.compile(r"[A-Za-z][\w$-]*(?:\.[\w$-]+){1,12}\.(?![A-Z_]+\W*\Z)[\w$-]+\W?")
 _NO_KEY = re.compile(r"[\0\2/?&]")
 _LETTER = re.compile(r"[A-Za-z]")
 _FEWEST = 3
@@ -62,14 +67,16 @@ def edges(values: Sequence[str]) -> tuple[str, str]:
 
 
 def _name_like(word: str) -> bool:
-    """Whether a word looks like the name of something rather than a word of language."""
+    """Whether a word looks like the name of something rather than a word of language or a state."""
     letters = word.strip(".,:;!?()[]{}\"'<>")
-    plain = letters.islower() or letters.isupper() or letters[1:].islower()
-    return not (letters.isalpha() and plain)
+    plain = letters.islower() or letters[1:].islower()
+    return not (_STATE.fullmatch(letters) or (letters.isalpha() and plain))
 
 
 def _is_value(core: str) -> bool:
-    if core in DATE_WORDS or core.lower() in _CONSTANTS:
+    if core in DATE_WORDS or core in _SIZES or core.lower() in _CONSTANTS:
+        return True
+    if core.count(HOLE) > 1 and "=" not in core:  # put together from several values
         return True
     return not _LETTER.search(core) and core[:1] != ":"
 
@@ -83,16 +90,23 @@ def _anchors(pattern: Pattern, without: int = -1) -> int:
     )
 
 
-def _fewest(pattern: Pattern, column: int, start: str) -> int:
+def _fewest(plain: Sequence[str], pattern: Pattern, column: int, start: str) -> int:
     """How many different words a column must have shown to be one of values."""
+    if all(map(_DOTTED.fullmatch, plain)):
+        return 2
     before = pattern[column - 1] if column else ""
+    bare = before.rstrip(":=#").lower()
     if start:
-        return 4
-    if before.rstrip(":=#").lower() in _NOUNS:
-        return _FEWEST
-    if before.lower() in _PREPOSITIONS or before.endswith((":", "=")):
-        return 4
-    return 5 if column else 8
+        need = 4
+    elif bare in _NOUNS or (bare in _AGENTS and all(map(str.islower, plain))):
+        need = _FEWEST
+    elif bare in _PREPOSITIONS or before.endswith((":", "=")):
+        need = 4
+    else:
+        need = 5 if column else 8
+    if sum(map(_name_like, plain)) * 2 > len(plain):
+        need -= 1
+    return max(need, _FEWEST)
 
 
 def judge(values: Sequence[str], pattern: Pattern, column: int, *, extra: int = 0) -> str | None:
@@ -119,12 +133,10 @@ def judge(values: Sequence[str], pattern: Pattern, column: int, *, extra: int = 
         return None
     if len(plain) < len(cores) and "" not in cores and (words > 1 or start[-1:] in {"=", ":"}):
         return "numbers there in other lines"
-    need = _fewest(pattern, column, start) + extra + (3 if words < 2 else 0)
-    if sum(map(_name_like, plain)) * 2 > len(plain):
-        need -= 1
-    if len(cores) < max(need, _FEWEST):
+    need = _fewest(plain, pattern, column, start) + extra + (3 if words < 2 else 0)
+    if len(cores) < need:
         return None
-    return f"{len(cores)} different words, and {max(need, _FEWEST)} are enough"
+    return f"{len(cores)} different words, and {need} are enough"
 
 
 def _column(values: Sequence[str]) -> str:

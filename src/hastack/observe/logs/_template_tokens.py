@@ -37,7 +37,7 @@ Pattern = tuple[str, ...]
 # Tokens are masked by their shape, every digit a zero, so that one answer serves many. The marks
 # above mean nothing in a line: a hole takes their place. Bytes, as they are translated ten times
 # as fast as text; those of other characters stay.
-_SHAPE = bytes.maketrans(b"123456789\1\2\3", b"000000000\0\0\0")
+_SHAPE = bytes.maketrans(b"123456789\1\2\3\5", b"000000000\0\0\0\0")
 
 _ZONES = "com|net|org|edu|gov|mil|int|info|biz|io|arpa|local|localdomain|[a-z]{2}"
 # Java packages end as hosts do; their first word gives them away.
@@ -62,12 +62,12 @@ _PLAIN_VALUE = re.compile(
             rf"{_START}(?=[a-fA-F]*0)(?=0*[a-fA-F])(?:[0a-f]{{6,}}+|[0A-F]{{6,}}+)(?!\w)",
             r"(?<!\S)<0+(?:\.0+)?(?:\x04[a-zA-Z]{1,4})?\Z",
             # Constants, and whatever is quoted, where a key says that a value follows.
-            r"(?<=[=:])(?:true|false|null|None|True|False)(?=[,;)\]}]|\Z)",
+            r"(?<=[=:(])(?:true|false|null|None|True|False)(?=[,;)\]}]|\Z)",
             r"(?<=[=:]\")[^\"]+(?=\")",
         )
     )
 )
-_SUSPECT = re.compile(r"[0./\\=:]")
+_SUSPECT = re.compile(r"[0./\\=:(]")
 _WORD = re.compile(r"[A-Za-z0-9_-]*0[A-Za-z0-9_-]*")
 _TRUTH = re.compile(r"(?:true|false|TRUE|FALSE|True|False)(?=[,;.]?\Z)")
 _RUN = re.compile(r"\0(?:[^A-Za-z0-9\s]{0,2}\0)+")
@@ -77,6 +77,10 @@ DATE_WORDS = word_set("Mon Tue Wed Thu Fri Sat Sun Jan Feb Mar Apr May Jun Jul A
 # without a key stays a sentence.
 _QUANTITY = re.compile(r" <[0-9]++(?:\.[0-9]++)? [a-zA-Z]{1,4}(?=\s|\Z)")
 _QUOTED = re.compile(r'="[^"\x04]{1,200}"')
+_BRACED = re.compile(r"=[A-Za-z]{1,40}\{[^{}=\x04]{1,200}\}")
+# Names that may be empty: `invalid user  from 10.0.0.7`.
+_NAMELESS = re.compile(r"\b(user|username|host|hostname|name|for|from|by)  (?=\S)")
+_EMPTY = "\5"
 _BLANK = re.compile(r"\s")
 _JOINT = "\4"
 _LONG_TOKEN = 1024
@@ -148,7 +152,7 @@ class Reader:
         if len(line) > self._max_chars:
             return self._with_tail(line)
         text = line
-        if '="' in line or " <" in line:
+        if "  " in line or '="' in line or " <" in line or "{" in line:
             text = _join(line)
         said = text.split()
         if len(said) > self._max_tokens:
@@ -157,7 +161,7 @@ class Reader:
         if not DATE_WORDS.isdisjoint(masked):
             _mask_dates(masked)
         if text is not line:
-            said = [word.replace(_JOINT, " ") for word in said]
+            said = ["" if word == _EMPTY else word.replace(_JOINT, " ") for word in said]
         return tuple(masked), said
 
     def _with_tail(self, line: str) -> tuple[Pattern, list[str]]:
@@ -177,10 +181,22 @@ def _shape(text: str) -> str:
 
 def _join(line: str) -> str:
     """``line`` with joints for the blanks inside values; the line itself when it has none."""
-    if _JOINT in line:
+    if _JOINT in line or _EMPTY in line:
         return line
-    joined = _QUANTITY.sub(lambda found: " " + found[0][1:].replace(" ", _JOINT), line)
-    return _QUOTED.sub(lambda found: _BLANK.sub(_JOINT, found[0]), joined)
+    joined = line
+    if "  " in line:
+        joined = _NAMELESS.sub(rf"\1 {_EMPTY} ", joined)
+    if " <" in line:
+        joined = _QUANTITY.sub(lambda found: " " + found[0][1:].replace(" ", _JOINT), joined)
+    if '="' in line:
+        joined = _QUOTED.sub(_jointed, joined)
+    if "{" in line:
+        joined = _BRACED.sub(_jointed, joined)
+    return line if joined == line else joined
+
+
+def _jointed(found: re.Match[str]) -> str:
+    return _BLANK.sub(_JOINT, found[0])
 
 
 def _mask_dates(tokens: list[str]) -> None:
