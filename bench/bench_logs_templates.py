@@ -26,7 +26,7 @@ from pathlib import Path
 
 from drain3 import TemplateMiner as Drain3
 from drain3.template_miner_config import TemplateMinerConfig
-from log_imitations import SYSTEMS, imitate
+from log_imitations import SYSTEMS, imitate, with_headers
 
 from hastack.observe.logs.templates import TemplateMiner
 
@@ -48,8 +48,9 @@ def labelled(directory):
 
 def imitated():
     for name in SYSTEMS:
-        messages, labels = zip(*imitate(name, 2000), strict=True)
-        yield f"~{name}", list(messages), list(labels), None
+        made = imitate(name, 2000)
+        messages, labels = zip(*made, strict=True)
+        yield f"~{name}", list(messages), list(labels), with_headers(name, made)
 
 
 def grouping_accuracy(groups, labels):
@@ -96,10 +97,8 @@ def measure(messages, labels, whole):
     at_once = [stream.add(line).template_id for line in messages]
     out["GA stream"] = grouping_accuracy([stream.resolve(number) for number in at_once], labels)
     out["GA at once"] = grouping_accuracy(at_once, labels)
-    out["GA raw"] = out["GA"]
-    if whole:
-        reader = TemplateMiner().fit(whole)
-        out["GA raw"] = grouping_accuracy([reader.match(s).template_id for s in whole], labels)
+    reader = TemplateMiner().fit(whole)
+    out["GA raw"] = grouping_accuracy([reader.match(line).template_id for line in whole], labels)
     out["PA strict"] = parsing_accuracy(texts, labels, _SIDE_BY_SIDE)
     out["PA"] = parsing_accuracy(texts, labels, _NEARLY)
     ids, theirs = drain3(messages)

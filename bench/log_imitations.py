@@ -539,9 +539,61 @@ SYSTEMS: dict[str, list[tuple[int, str]]] = {
         (20, "mod_jk child init {small} -{small}"),
     ],
 }
+HEADERS = {
+    "Proxifier": "[10.30 {time}] {program} - ",
+    "Android": "03-17 {time}.{ms}  {int}  {int} {letter} {tag2}: ",
+    "OpenSSH": "Dec 10 {time} LabSZ sshd[{int}]: ",
+    "Windows": "2016-09-28 {time}, Info                  {cbsi}    ",
+    "BGL": "{alert} {epoch} 2005.06.03 {bglnode} 2005-06-03-15.42.50.{ms} {bglnode} RAS {part} {level} ",
+    "HPC": "{int} {place} {unix} {state} {epoch} 1 ",
+    "Mac": "Jul  1 {time} calvisitor-10-105-160-95 {app}: ",
+    "Thunderbird": "- {epoch} 2005.11.09 dn{small} Nov 9 {time} dn{small}/dn{small} {app}: ",
+    "Hadoop": "2015-10-18 {time},{ms} {level} [{thread}] {cls}: ",
+    "Spark": "17/06/09 {time} {level} executor.{tag2}: ",
+    "Zookeeper": "2015-07-29 {time},{ms} - {level}  [{thread}] - ",
+    "Apache": "[Sun Dec 04 {time} 2005] [{lowlevel}] ",
+}
+VALUES |= {
+    "ms": lambda r: f"{r.randint(0, 999):03}",
+    "epoch": lambda r: str(r.randint(1117838570, 1131566461)),
+    "program": lambda r: r.choice(("chrome.exe", "chrome.exe *64", "Skype.exe")),
+    "letter": lambda r: r.choice("VDIWE"),
+    "tag2": lambda r: r.choice(
+        ("PowerManagerService", "WindowManager", "ActivityManager", "Audio")
+    ),
+    "cbsi": lambda r: r.choice(("CBS", "CBS", "CBS", "CSI")),
+    "alert": lambda r: "KERNDTLB" if r.random() < 0.05 else "-",
+    "part": lambda r: r.choice(("KERNEL", "KERNEL", "KERNEL", "APP", "DISCOVERY")),
+    "level": lambda r: r.choice(("INFO", "INFO", "WARN", "ERROR", "FATAL")),
+    "lowlevel": lambda r: r.choice(("notice", "error")),
+    "place": lambda r: r.choice(
+        (f"node-{r.randint(0, 255)}", "gige7", "ConnectionMgr", "Interconnect-0N00")
+    ),
+    "unix": lambda r: r.choice(("unix.hw", "boot_cmd", "switch_module")),
+    "state": lambda r: r.choice(("state_change.unavailable", "error", "status", "net.niff.up")),
+    "app": lambda r: r.choice(
+        ("kernel[0]", "crond(pam_unix)[2915]", "Microsoft Word[14463]", "launchd[1] (com.a.b[45])")
+    ),
+    "thread": lambda r: r.choice(
+        (
+            "main",
+            "IPC Server handler 0 on 62270",
+            "QuorumPeer[myid=1]/0:0:0:0:0:0:0:0:2181:Fast@774",
+        )
+    ),
+}
 VALUES["mac"] = lambda r: ":".join(f"{r.getrandbits(8):02x}" for _ in range(6))
 _BRACES = {0xAB: "{", 0xBB: "}"}
-_SLOT = re.compile(r"\{([a-z]+)\}")
+_SLOT = re.compile(r"\{([a-z]+2?)\}")
+
+
+def with_headers(system: str, lines: list[Line], *, seed: int = 1) -> list[str]:
+    """Whole lines: the messages behind headers as ``system`` writes them."""
+    draw = random.Random(f"header {system} {seed}")
+    header = HEADERS[system]
+    return [
+        _SLOT.sub(lambda found: VALUES[found[1]](draw), header) + message for message, _ in lines
+    ]
 
 
 def imitate(system: str, lines: int, *, seed: int = 1) -> list[Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._template_form import Form, first_form
-from ._template_mine import Reasons, compress, fits, merge_rows, without
+from ._template_mine import Neighbours, Reasons, compress, fits, merge_rows, without
 from ._template_names import slots
 from ._template_tokens import LIST, OPEN, normal
 
@@ -19,6 +19,7 @@ __all__ = ("Entry", "Index")
 
 _LONG_RUN = 3
 _SAMPLES = 32
+_COLUMNS = 16
 
 
 class Entry:
@@ -91,6 +92,7 @@ class Index:
         self._open: dict[int, dict[tuple[int, ...], dict[Pattern, list[Entry]]]] = {}
         self._lengths: dict[int, set[int]] = {}
         self._fresh: dict[int, int] = {}
+        self._near = Neighbours(_COLUMNS * max_templates)
 
     def find(self, pattern: Pattern) -> Entry | None:
         """The template of lines that look like ``pattern``."""
@@ -143,11 +145,12 @@ class Index:
             entry = Entry(self.next_id, row, first_form(line, said, pattern), line)
             self.next_id += 1
             self.put(entry)
-            size = len(self._lengths[len(row)])
-            self._fresh[len(row)] = self._fresh.get(len(row), 0) + 1
-            if settle and self._fresh[len(row)] * 4 > size:
-                self.settle(len(row))
-            entry = entry.current()
+            length = len(row)
+            fresh = self._fresh[length] = self._fresh.get(length, 0) + 1
+            ripe = self._near.ripe(row)
+            if settle and (ripe or fresh * 4 > len(self._lengths[length])):
+                self.settle(length)
+                entry = entry.current()
         if len(self.known) >= self.max_patterns:
             self.known.clear()
         self.known[pattern] = entry

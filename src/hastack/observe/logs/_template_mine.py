@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 Reasons: TypeAlias = dict[int, str]
 """Why a column is one of values, by column."""
 
-__all__ = ("Reasons", "Rows", "compress", "edges", "fits", "judge", "merge_rows", "without")
+__all__ = (
+    "Neighbours",
+    "Reasons",
+    "Rows",
+    "compress",
+    "edges",
+    "fits",
+    "judge",
+    "merge_rows",
+    "without",
+)
 
 _NOUNS = word_set(
     "user users username host hosts hostname node file filename path dir directory "
@@ -45,6 +55,7 @@ _LETTER = re.compile(r"[A-Za-z]")
 _FEWEST = 3
 _SIGNATURES = 64
 _PAIRED = 12
+_SEEN = 16
 
 
 def edges(values: Sequence[str]) -> tuple[str, str]:
@@ -206,6 +217,32 @@ def _key(token: str) -> str:
 def _but_one(row: Pattern) -> Iterator[object]:
     # A key that stands before the value belongs to the rest: `uid=0` and `gid=0` are no column.
     return ((i, row[:i], _key(t), row[i + 1 :]) for i, t in enumerate(row))
+
+
+class Neighbours:
+    """What rows have shown in one column while the rest was the same, to know when to look again.
+
+    Args:
+        limit: Columns that are remembered; when full, all are forgotten.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.seen: dict[int, set[str]] = {}
+
+    def ripe(self, row: Pattern) -> bool:
+        """Whether a new row makes one of its columns one of values."""
+        found = False
+        if len(self.seen) + len(row) > self._limit:
+            self.seen.clear()
+        for i, key in enumerate(_but_one(row)):
+            # Only a hint, for which two keys with one hash do no harm.
+            tokens = self.seen.setdefault(hash(key), set())
+            if len(tokens) < _SEEN:
+                tokens.add(row[i])
+            if len(tokens) > 1 and not found:
+                found = judge(sorted(tokens), row, i) is not None
+        return found
 
 
 def _decide_one(bucket: list[Pattern]) -> Reasons | None:

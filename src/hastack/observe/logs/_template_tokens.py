@@ -79,7 +79,9 @@ _QUANTITY = re.compile(r" <[0-9]++(?:\.[0-9]++)? [a-zA-Z]{1,4}(?=\s|\Z)")
 _QUOTED = re.compile(r'="[^"\x04]{1,200}"')
 _BRACED = re.compile(r"=[A-Za-z]{1,40}\{[^{}=\x04]{1,200}\}")
 # Names that may be empty: `invalid user  from 10.0.0.7`.
-_NAMELESS = re.compile(r"\b(user|username|host|hostname|name|for|from|by)  (?=\S)")
+_NAMELESS = re.compile(
+    r"  (?=\S)(?:(?<=user  )|(?<=username  )|(?<=host  )|(?<=name  )|(?<=for  )|(?<=from  ))"
+)
 _EMPTY = "\5"
 _BLANK = re.compile(r"\s")
 _JOINT = "\4"
@@ -146,6 +148,7 @@ class Reader:
         self._max_tokens = max_tokens
         self._max_chars = max_chars
         self._masked = _MaskMemory(memory)
+        self._mask = self._masked.__getitem__
 
     def read(self, line: str) -> tuple[Pattern, list[str]]:
         """The masked tokens of ``line``, and the tokens themselves."""
@@ -157,7 +160,7 @@ class Reader:
         said = text.split()
         if len(said) > self._max_tokens:
             return self._with_tail(line)
-        masked = list(map(self._masked.__getitem__, _shape(text).split()))
+        masked = list(map(self._mask, _shape(text).split()))
         if not DATE_WORDS.isdisjoint(masked):
             _mask_dates(masked)
         if text is not line:
@@ -169,7 +172,7 @@ class Reader:
         start = line.lstrip()[: self._max_chars]
         tokens = _shape(start).split(None, most)[:most]
         # The last token that is left may go on behind what is looked at.
-        masked = [*map(self._masked.__getitem__, tokens[:-1]), *[TAIL][: len(tokens)]]
+        masked = [*map(self._mask, tokens[:-1]), *[TAIL][: len(tokens)]]
         _mask_dates(masked)
         return tuple(masked), line.split(None, len(masked) - 1)
 
@@ -185,7 +188,7 @@ def _join(line: str) -> str:
         return line
     joined = line
     if "  " in line:
-        joined = _NAMELESS.sub(rf"\1 {_EMPTY} ", joined)
+        joined = _NAMELESS.sub(f" {_EMPTY} ", joined)
     if " <" in line:
         joined = _QUANTITY.sub(lambda found: " " + found[0][1:].replace(" ", _JOINT), joined)
     if '="' in line:

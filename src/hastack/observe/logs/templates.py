@@ -198,9 +198,9 @@ class TemplateMiner:
         entry = index.find(pattern)
         if entry is None:
             entry = index.insert(line, pattern, said)
-        return self._note(entry, pattern, said, head)
+        return Match(entry, self._note(entry, pattern, said), head)
 
-    def _note(self, entry: Entry, pattern: Pattern, said: list[str], head: str) -> Match:
+    def _note(self, entry: Entry, pattern: Pattern, said: list[str]) -> tuple[str, ...]:
         index = self._index
         values = entry.form.values(said, pattern)
         if values is None:
@@ -209,7 +209,7 @@ class TemplateMiner:
         entry.note(values, index.tick)
         if len(index.entries) > index.max_templates:
             index.evict()
-        return Match(entry, values, head)
+        return values
 
     def fit(self, lines: Iterable[str]) -> TemplateMiner:
         """Learn from many lines at once, some thousand at a time.
@@ -247,7 +247,7 @@ class TemplateMiner:
         for line, (pattern, said) in zip(cut, read, strict=True):
             # A batch of more templates than there is room for has lost some of its own.
             entry = index.find(pattern) or index.insert(line, pattern, said)
-            self._note(entry, pattern, said, "")
+            self._note(entry, pattern, said)
 
     def match(self, line: str) -> Match | None:
         """The template of a line, without learning from it.
