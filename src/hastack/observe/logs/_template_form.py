@@ -41,11 +41,11 @@ def _matcher(token: str) -> Callable[[str], re.Match[str] | None]:
 def _is_soft(value: str, before: str) -> bool:
     """Whether something masked is a word all the same, as long as it is the only one seen.
 
-    ``true``, and the digit of ``ssh2``.
+    ``true``, and the digits of ``ssh2`` and ``amd64``.
     """
     if value.isalpha():
         return value not in DATE_WORDS
-    return len(value) == 1 and value.isdigit() and _TWO_LETTERS.search(before) is not None
+    return len(value) <= 3 and value.isdigit() and _TWO_LETTERS.search(before) is not None
 
 
 class Form:

@@ -56,6 +56,7 @@ _FEWEST = 3
 _SIGNATURES = 64
 _PAIRED = 12
 _SEEN = 16
+_COMMON = 8
 
 
 def edges(values: Sequence[str]) -> tuple[str, str]:
@@ -259,17 +260,30 @@ def _skeleton(row: Pattern) -> list[object]:
 
 def _bone(token: str) -> str:
     """A hole for what may be a value; a key in front of it stays."""
-    if token[0] == LIST or not (HOLE in token or OPEN in token or _name_like(token)):
+    if token[0] == LIST:
         return token
-    return _key(token) + HOLE
+    is_hole = HOLE in token or OPEN in token or _name_like(token) or _is_value(token)
+    return _key(token) + HOLE if is_hole else token
 
 
-def _decide_many(bucket: list[Pattern]) -> Reasons | None:
+def _frame(rows: Iterable[Pattern]) -> Callable[[Pattern], list[object]]:
+    """Keys of what many rows share, for lines of which several words vary at once."""
+    counts = Counter(item for row in rows for item in enumerate(row))
+
+    def key(row: Pattern) -> list[object]:
+        bones = tuple(t if counts[i, t] >= _COMMON else HOLE for i, t in enumerate(row))
+        varying = bones.count(HOLE)
+        return [bones] if _anchors(bones) >= 2 and varying * 2 <= len(row) else []
+
+    return key
+
+
+def _decide_many(extra: int, bucket: list[Pattern]) -> Reasons | None:
     reasons: Reasons = {}
     for i, column in enumerate(zip(*bucket, strict=True)):
         values = sorted(set(column))
         if len(values) > 1:
-            reason = judge(values, bucket[0], i, extra=1)
+            reason = judge(values, bucket[0], i, extra=extra)
             if reason is None:
                 return None
             reasons[i] = reason
@@ -321,10 +335,12 @@ def merge_rows(rows: dict[Pattern, Reasons]) -> Rows:
     state = Rows(rows)
     changed = True
     while changed:  # each time there are fewer
-        changed = state.draw(_but_one, _decide_one) or state.draw(_skeleton, _decide_many)
-        if not changed:
-            signatures = _signatures(state.reasons)
-            changed = state.draw(partial(_but_these, signatures), _decide_cases)
+        changed = (
+            state.draw(_but_one, _decide_one)
+            or state.draw(_skeleton, partial(_decide_many, 1))
+            or state.draw(partial(_but_these, _signatures(state.reasons)), _decide_cases)
+            or state.draw(_frame(state.reasons), partial(_decide_many, _COMMON // 2))
+        )
     return state
 
 
