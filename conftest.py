@@ -12,6 +12,9 @@ from sybil import Sybil
 from sybil.integration.pytest import SybilItem
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 
 def _hold_coverage_over_forks() -> None:
     """Forked children must not inherit the tracer's lock from a thread that they do not have.
@@ -28,13 +31,11 @@ def _hold_coverage_over_forks() -> None:
         )
 
 
-_hold_coverage_over_forks()
+@pytest.hookimpl(trylast=True)  # after pytest-cov, which begins to measure a worker here
+def pytest_sessionstart() -> None:
+    """Nothing imports hastack before: coverage looks for sources, and forgets what that loaded."""
+    _hold_coverage_over_forks()
 
-from hastack import events  # noqa: E402  # after the hooks above
-from hastack._config import _settings  # noqa: E402  # as above
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS), SkipParser()],
@@ -46,11 +47,17 @@ _pages = pytest.StashKey[tuple[set[int], set[str]]]()  # what was there before t
 
 
 def _now() -> tuple[set[int], set[str]]:
+    from hastack import events
+    from hastack._config import _settings
+
     return set(events._subscriptions), set(_settings._sections)
 
 
 def _back_to(before: tuple[set[int], set[str]]) -> None:
     """What serves for the life of a process, subscriptions and sections, is there no more."""
+    from hastack import events
+    from hastack._config import _settings
+
     with events._lock:
         left = set(events._subscriptions) - before[0]
         for number in left:

@@ -30,6 +30,9 @@ PROVIDES = {
     "clang": ("clang", "/usr/bin/clang"),
     "lld": ("wasm-ld", "/usr/bin/wasm-ld"),
     "wabt": ("wat2wasm", "/usr/bin/wat2wasm"),
+    "libbpf-dev": ("/usr/include/bpf/bpf_helpers.h",),
+    "iproute2": ("ip", "/usr/sbin/ip"),
+    "postgresql": ("initdb", *(f"/usr/lib/postgresql/{n}/bin/initdb" for n in range(13, 20))),
     "gcc": ("gcc", "/usr/bin/gcc"),
     "python3-venv": (),
     "python3-dev": (),
@@ -91,9 +94,14 @@ def apt_install(*packages: str) -> bool:
             policy.unlink(missing_ok=True)
 
 
+def is_there(name: str) -> bool:
+    """Whether a program, or a file with that path, can be found."""
+    return shutil.which(name) is not None or (name.startswith("/") and Path(name).is_file())
+
+
 def need_debian(packages: list[str]) -> None:
     """See that Debian packages are there, or say which tests will skip for want of them."""
-    missing = [p for p in packages if not any(shutil.which(name) for name in PROVIDES[p])]
+    missing = [p for p in packages if not any(map(is_there, PROVIDES[p]))]
     if not missing:
         return
     names = " ".join(missing)

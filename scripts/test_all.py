@@ -73,7 +73,10 @@ def tests(venv: str, *arguments: str, expect: str) -> int:
 def main() -> None:
     """Everything, to the end; the exit status says whether all passed."""
     need_debian(
-        ["nginx", "gcc", "etcd-server", "etcd-client", "prometheus", "clang", "lld", "wabt"]
+        [
+            *("nginx", "gcc", "etcd-server", "etcd-client", "prometheus", "clang", "lld", "wabt"),
+            *("libbpf-dev", "iproute2", "postgresql"),
+        ]
     )
     pythons = interpreters()
     if not pythons:

@@ -31,12 +31,21 @@ Each class is also the standard-library class that a caller would expect, so exi
     │       ├── RequestTooLarge     ValueError; ``unit``, ``size``, ``limit``
     │       ├── Compacted           ``revision``: the oldest that can be read
     │       └── LeaseLost           ``lease``
+    ├── EbpfError
+    │   ├── MalformedObject         ValueError; ``problem``, ``where``
+    │   ├── Unsupported             NotImplementedError; ``feature``, ``reason``, ``remedy``
+    │   ├── KernelRefused           OSError; ``operation``, ``errno``, ``hint``, ``detail``
+    │   │   └── VerifierError       ``program``, ``reason``, ``instruction``, ``source``, ``log``
+    │   ├── MapIncompatible         ValueError; ``name``, ``differences``
+    │   ├── PolicyViolation         PermissionError; ``violations``
+    │   └── SignatureInvalid        PermissionError
     ├── WasmError
     │   ├── InvalidModule           ValueError; ``offset``: no WebAssembly module
     │   ├── ModuleRefused           ``reasons``: more than the limits allow
     │   ├── UnresolvedImports       LookupError; ``imports`` that nobody granted
     │   ├── NotTrusted              PermissionError; not signed as demanded
     │   ├── CompileFailed           not compiled within its time and memory
+    │   ├── AuditBroken             ``line``: the first that is not what was written
     │   ├── PoolExhausted           all instances of a plugin are busy
     │   ├── OutOfBounds             IndexError; ``pointer``, ``length``, ``size``
     │   ├── GuestFailed             RuntimeError; the guest says so itself
@@ -54,6 +63,7 @@ Context errors are never retried by hastack policies, although `DeadlineExceeded
 from __future__ import annotations
 
 from ._core._errors import (
+    AuditBroken,
     Cancelled,
     CircuitOpen,
     ClosedError,
@@ -65,6 +75,7 @@ from ._core._errors import (
     ContextError,
     DeadlineExceeded,
     DiscoveryError,
+    EbpfError,
     ForkUnsafe,
     GuestDeadline,
     GuestExit,
@@ -73,8 +84,11 @@ from ._core._errors import (
     InvalidArgument,
     InvalidKey,
     InvalidModule,
+    KernelRefused,
     LeaseLost,
     LifecycleError,
+    MalformedObject,
+    MapIncompatible,
     MissingDependency,
     ModuleRefused,
     NoInstance,
@@ -82,12 +96,14 @@ from ._core._errors import (
     NotTrusted,
     OutOfBounds,
     OutOfFuel,
+    PolicyViolation,
     PoolExhausted,
     RateLimited,
     Rejected,
     RequestTooLarge,
     RetryBudgetExhausted,
     ShutdownRequested,
+    SignatureInvalid,
     StartFailed,
     StopFailed,
     StoreError,
@@ -95,11 +111,14 @@ from ._core._errors import (
     StoreUnavailable,
     Trap,
     UnresolvedImports,
+    Unsupported,
+    VerifierError,
     WasmError,
     WorkerDied,
 )
 
 __all__ = (
+    "AuditBroken",
     "Cancelled",
     "CircuitOpen",
     "ClosedError",
@@ -111,6 +130,7 @@ __all__ = (
     "ContextError",
     "DeadlineExceeded",
     "DiscoveryError",
+    "EbpfError",
     "ForkUnsafe",
     "GuestDeadline",
     "GuestExit",
@@ -119,8 +139,11 @@ __all__ = (
     "InvalidArgument",
     "InvalidKey",
     "InvalidModule",
+    "KernelRefused",
     "LeaseLost",
     "LifecycleError",
+    "MalformedObject",
+    "MapIncompatible",
     "MissingDependency",
     "ModuleRefused",
     "NoInstance",
@@ -128,12 +151,14 @@ __all__ = (
     "NotTrusted",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyViolation",
     "PoolExhausted",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
+    "SignatureInvalid",
     "StartFailed",
     "StopFailed",
     "StoreError",
@@ -141,6 +166,8 @@ __all__ = (
     "StoreUnavailable",
     "Trap",
     "UnresolvedImports",
+    "Unsupported",
+    "VerifierError",
     "WasmError",
     "WorkerDied",
 )

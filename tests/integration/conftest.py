@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import prometheus_servers
 import pytest
+from bpf_objects import cgroup, probed  # noqa: F401  # fixtures
 from etcd_servers import Etcd, TcpProxy, binaries, cluster
 
 
@@ -75,3 +77,18 @@ def make_proxy():
     yield make
     for proxy in started:
         proxy.close()
+
+
+@pytest.fixture(scope="session")
+def scraping(tmp_path_factory):
+    """A Prometheus that scrapes ports of its choice: it takes five seconds until it begins to."""
+    ports = [prometheus_servers.free_port() for _ in range(3)]
+    with prometheus_servers.running(tmp_path_factory.mktemp("prometheus"), *ports) as server:
+        server.free = ports
+        yield server
+
+
+@pytest.fixture
+def short_pauses(monkeypatch):
+    """Exporters try again soon."""
+    monkeypatch.setattr("hastack.observe._exporter._PAUSE", 0.05)

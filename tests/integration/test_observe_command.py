@@ -19,11 +19,13 @@ from click.testing import CliRunner
 
 from hastack import config, observe
 from hastack.cli._app import app
-from hastack.observe import BackendConfig, QueueConfig, SpillConfig
+from hastack.observe import BackendConfig, QueueConfig, SpillConfig, instruments
 from hastack.observe._backends import exporter_of
 from hastack.observe._replay import directories, look
 from hastack.observe._status import read_status
 from hastack.observe.traces import SpanProcessor
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture
@@ -103,6 +105,28 @@ def test_check_of_grpc_and_wrong_usage(run, settings):
     assert "signals" in run("check", "--config", path).stderr
     path.write_text("[observe]\nbakends = 3\n")
     assert "bakends" in run("check", "--config", path).stderr
+
+
+def test_check_of_the_page(run, tmp_path):
+    path = tmp_path / "service.toml"
+
+    def check(port):
+        path.write_text(f"[observe.prometheus]\nenabled = true\nhost = '0.0.0.0'\nport = {port}\n")
+        done = run("check", "--config", path)
+        return done.exit_code, done.stdout
+
+    metrics = instruments.Metrics()
+    metrics.meter("shop").counter("shop.orders").add(1)
+    with observe.MetricsServer(observe.MetricsEndpoint(metrics.collect), port=0) as server:
+        port = server.port
+        code, said = check(port)
+        assert code == 0
+        assert f"ok   prometheus metrics http://localhost:{port}/metrics: 2 series" in said
+    assert "nobody serves it yet" in check(port)[1]
+    with HttpServer() as other:
+        code, said = check(other.port)
+        assert code == 1
+        assert "FAIL prometheus metrics" in said
 
 
 def test_help_lists_the_commands(run):

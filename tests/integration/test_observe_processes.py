@@ -22,6 +22,8 @@ from hastack.observe._threads import suppressed
 from hastack.observe.records import LogHandler, LogRecordProcessor
 from hastack.ratelimit import CircuitBreaker
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 QUICK = QueueConfig(linger=0.01)
 
 
@@ -607,11 +609,14 @@ def test_providers_that_are_there_are_used():
         assert "app.one" in server.metrics()
 
 
+SOON = "from hastack.observe import _threads\n_threads.EXIT_TIMEOUT = 1.0"
+
+
 def test_exit_does_not_wait_for_a_black_hole():
     with HttpServer() as server:
         server.always = "black hole"
         began = time.monotonic()
-        done = python(AT_EXIT, url=server.url)
+        done = python(AT_EXIT + SOON, url=server.url)
         assert done.returncode == 0, done.stderr
         assert time.monotonic() - began < 30.0
         assert "Traceback" not in done.stderr
@@ -654,7 +659,16 @@ def test_one_call_wires_everything():
             for point in metrics["hastack.observe.units"].sum.data_points
             for a in [{x.key: x.value.string_value for x in point.attributes}]
         }
-        assert ("main-traces", "emitted") in states
+        assert {("main-traces", "emitted"), ("main-traces", "recovered")} <= states
+        installed.force_flush(20.0)  # what the first requests took is collected after them
+        (took,) = [
+            point
+            for point in server.metrics()["hastack.observe.request.duration"].histogram.data_points
+            if point.attributes[0].value.string_value == "main-traces"
+        ]
+        assert took.count >= 1
+        assert {a.key: a.value.string_value for a in took.attributes}["outcome"] == "delivered"
+        assert "hastack.observe.effort" in server.metrics()
         report = installed.shutdown(10.0)
         assert report, report
         assert set(report.accounts) == {"main-traces", "main-metrics", "main-logs"}

@@ -19,6 +19,8 @@ from hastack.observe._backends import exporter_of, exporters_of
 from hastack.observe.metrics import Collector
 from hastack.observe.records import LogHandler, LogRecordProcessor
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 FAST = QueueConfig(linger=0.01, batch=50)
 RESOURCE = Resource({"service.name": "shop", "k8s.pod.name": "p-1", "process.pid": 7})
 
@@ -186,10 +188,34 @@ def test_histograms_as_the_configuration_says(histograms, names):
         assert exporter.account().sent == 1
 
 
-def test_histograms_are_a_matter_of_remote_write():
-    backend = BackendConfig(kind="loki", endpoint="http://127.0.0.1:9", histograms="custom")
-    with pytest.raises(InvalidArgument, match="histograms"):
-        exporters_of("loki", backend)
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [
+        ("loki", "histograms", "custom"),
+        ("otlp-http", "form", "json"),
+    ],
+)
+def test_options_of_another_protocol_are_refused(kind, option, value):
+    backend = BackendConfig(kind=kind, endpoint="http://127.0.0.1:9", **{option: value})
+    with pytest.raises(InvalidArgument, match=option):
+        exporters_of("x", backend)
+
+
+@pytest.mark.parametrize("compression", [None, "identity"])
+def test_loki_takes_json_as_well(loki, compression):
+    loki.script.extend([500, 429])
+    loki.limit = 30
+    backend = BackendConfig(kind="loki", endpoint=loki.url, form="json", compression=compression)
+    exporter = exporter_of("loki", backend, "logs", queue=FAST)
+    _, logger = logger_of(exporter)
+    write(logger, numbers(120))
+    assert exporter.force_flush(20.0)
+    assert lines_of(loki) == numbers(120)
+    ((labels, entries),) = loki.streams.items()
+    assert dict(labels)["service_name"] == "shop"
+    assert ("process_pid", "7") in entries[0][2]
+    assert exporter.account().sent == 120
+    exporter.shutdown(1.0)
 
 
 @pytest.mark.parametrize("polite", [True, False])

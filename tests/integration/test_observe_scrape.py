@@ -42,26 +42,25 @@ def value(page, line):
 
 
 @pytest.mark.skipif(prometheus_servers.BINARY is None, reason="prometheus is not installed")
-def test_prometheus_scrapes_what_was_installed(tmp_path):
-    with observe.install(settings(), set_global=False) as installed:
+def test_prometheus_scrapes_what_was_installed(scraping):
+    server, port = scraping, scraping.free.pop()
+    with observe.install(settings(port=port), set_global=False) as installed:
         shop = installed.metrics.meter("shop")
         shop.counter("shop.orders").add(3, {"kind": "paid"})
         with trace.use_span(SAMPLED):
-            shop.histogram("shop.latency", unit="s").record(0.042)
+            shop.histogram("shop.payment", unit="s").record(0.042)
         sdk = installed.meter_provider.get_meter("sdk")
         sdk.create_counter("sdk.orders").add(4)
         sdk.create_observable_gauge("sdk.level", [lambda _: [_observation(7)]])
-        with prometheus_servers.running(tmp_path, installed.server.port) as server:
-            assert server.wait_for('shop_orders_total{kind="paid"}')[0]["value"][1] == "3"
-            assert server.query("sdk_orders_total")[0]["value"][1] == "4"
-            assert server.query("sdk_level")[0]["value"][1] == "7"
-            assert server.query("target_info")[0]["metric"]["service_name"] == "shop"
-            (exemplar,) = server.exemplars("shop_latency_seconds_bucket")[0]["exemplars"]
-            assert exemplar["labels"]["trace_id"] == f"{0xABCDEF:032x}"
-            assert server.wait_for('hastack_observe_scrapes_total{outcome="served"} >= 2')
-            assert server.query("hastack_observe_scrape_duration_seconds > 0")
-            (up,) = server.query('up{job="page"}')
-            assert up["value"][1] == "1"
+        assert server.wait_for('shop_orders_total{kind="paid"}')[0]["value"][1] == "3"
+        assert server.query("sdk_orders_total")[0]["value"][1] == "4"
+        assert server.query("sdk_level")[0]["value"][1] == "7"
+        (target,) = server.query(f'target_info{{job="page-{port}"}}')
+        assert target["metric"]["service_name"] == "shop"
+        (exemplar,) = server.exemplars("shop_payment_seconds_bucket")[0]["exemplars"]
+        assert exemplar["labels"]["trace_id"] == f"{0xABCDEF:032x}"
+        assert server.wait_for('hastack_observe_scrapes_total{outcome="served"} >= 2')
+        assert server.query("hastack_observe_scrape_duration_seconds > 0")
 
 
 def _observation(value):
@@ -238,7 +237,7 @@ def test_the_page_is_served_until_everything_else_has_ended():
         port = installed.server.port
         installed.tracer_provider.get_tracer("t").start_span("s").end()
         reports = []
-        ending = threading.Thread(target=lambda: reports.append(installed.shutdown(2.0)))
+        ending = threading.Thread(target=lambda: reports.append(installed.shutdown(1.0)))
         ending.start()
         while installed._bridge is not None and not installed.pipeline.exporters[0]._flow.closing:
             time.sleep(0.001)

@@ -14,6 +14,8 @@ from observe_items import DOWN, Memory, emit, exporter_to, numbers
 
 from hastack.observe import QueueConfig, SpillConfig
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 QUEUE = QueueConfig(
     when_full="spill", max_units=1000, max_bytes=200_000, batch=50, linger=0.01, max_block=20.0
 )

@@ -71,54 +71,55 @@ def labels(result):
     return {name: value for name, value in result["metric"].items() if name != "__name__"}
 
 
-def test_scrapes(readers, tmp_path):
+def test_scrapes(readers, scraping):
     classic, _ = readers
     text = PrometheusText(created=True)
     pages = []
+    server, port = scraping, scraping.free.pop()
+    page = f'job="page-{port}"'
 
     def answer(accept):
         found = text.render(classic.get_metrics_data(), accept=accept)
         pages.append(found)
         return found.content_type, found.body
 
-    with prometheus_servers.page(answer) as (port, accepts):
-        with prometheus_servers.running(tmp_path, port) as server:
-            assert server.wait_for("up == 1")
-            (a,) = server.wait_for('http_requests_total{http_route="/a"}')
-            assert a["value"][1] == "5"
-            assert labels(a) == {
-                "http_route": "/a",
-                "status": "200",
-                "otel_scope_name": "tests",
-                "otel_scope_version": "1.0",
-                "otel_scope_team": "a",
-                "instance": f"127.0.0.1:{port}",
-                "job": "page",
-            }
-            (b,) = server.query('http_requests_total{status="500"}')
-            assert b["metric"]["http_route"] == 'q"u\\o\nte é'
-            (c,) = server.query('http_requests_total{otel_scope_name="other"}')
-            assert c["value"][1] == "1"
-            assert server.query("queue_size")[0]["value"][1] == "-3"
-            assert server.query("cpu_load_ratio")[0]["value"][1] == "0.25"
-            (target,) = server.query("target_info")
-            assert target["metric"]["host_name"] == 'a"b\\c\nd'
-            assert target["metric"]["service_name"] == "orders"
-            assert server.query("sum(latency_seconds_count)")[0]["value"][1] == "4"
-            bounds = server.query("explicit_seconds_bucket")
-            by_bound = {each["metric"]["le"]: each["value"][1] for each in bounds}
-            assert by_bound == {"0.1": "1", "1.0": "3", "2.5e+06": "4", "+Inf": "4"}
-            metadata = server.get("/api/v1/metadata")
-            found = [entry for key, entry in metadata.items() if key.startswith("http_requests")]
-            assert found[0][0]["type"] == "counter"
-            assert found[0][0]["help"] == 'All "requests"\n\\ of them'
-            exemplars = server.exemplars("http_requests_total")
-            ids = exemplars[0]["exemplars"][0]["labels"]
-            assert ids == {"trace_id": f"{0xABCDEF:032x}", "span_id": f"{0x1234:016x}"}
-            buckets = server.exemplars("explicit_seconds_bucket")
-            values = {float(e["value"]) for each in buckets for e in each["exemplars"]}
-            assert values == {0.05, 0.7, 3.0}
-            assert server.query("http_requests_created")
+    with prometheus_servers.page(answer, port) as accepts:
+        assert server.wait_for(f"up{{{page}}} == 1")
+        (a,) = server.wait_for('http_requests_total{http_route="/a"}')
+        assert a["value"][1] == "5"
+        assert labels(a) == {
+            "http_route": "/a",
+            "status": "200",
+            "otel_scope_name": "tests",
+            "otel_scope_version": "1.0",
+            "otel_scope_team": "a",
+            "instance": f"127.0.0.1:{port}",
+            "job": f"page-{port}",
+        }
+        (b,) = server.query('http_requests_total{status="500"}')
+        assert b["metric"]["http_route"] == 'q"u\\o\nte é'
+        (c,) = server.query('http_requests_total{otel_scope_name="other"}')
+        assert c["value"][1] == "1"
+        assert server.query("queue_size")[0]["value"][1] == "-3"
+        assert server.query("cpu_load_ratio")[0]["value"][1] == "0.25"
+        (target,) = server.query(f"target_info{{{page}}}")
+        assert target["metric"]["host_name"] == 'a"b\\c\nd'
+        assert target["metric"]["service_name"] == "orders"
+        assert server.query("sum(latency_seconds_count)")[0]["value"][1] == "4"
+        bounds = server.query("explicit_seconds_bucket")
+        by_bound = {each["metric"]["le"]: each["value"][1] for each in bounds}
+        assert by_bound == {"0.1": "1", "1.0": "3", "2.5e+06": "4", "+Inf": "4"}
+        metadata = server.get("/api/v1/metadata")
+        found = [entry for key, entry in metadata.items() if key.startswith("http_requests")]
+        assert found[0][0]["type"] == "counter"
+        assert found[0][0]["help"] == 'All "requests"\n\\ of them'
+        exemplars = server.exemplars("http_requests_total")
+        ids = exemplars[0]["exemplars"][0]["labels"]
+        assert ids == {"trace_id": f"{0xABCDEF:032x}", "span_id": f"{0x1234:016x}"}
+        buckets = server.exemplars("explicit_seconds_bucket")
+        values = {float(e["value"]) for each in buckets for e in each["exemplars"]}
+        assert values == {0.05, 0.7, 3.0}
+        assert server.query("http_requests_created")
         assert "openmetrics" in accepts[0]
     assert pages[-1].conflicts == 1
     assert pages[-1].conflicting == ("http_requests_total",)
@@ -174,34 +175,34 @@ def test_takes_remote_writes(readers, tmp_path):
         assert float(half["value"][1]) == pytest.approx(3.0, rel=0.05)
 
 
-def test_differences_become_totals(tmp_path):
+def test_differences_become_totals(scraping):
     """A reader of delta temporality, pushed and scraped: Prometheus sees counters that rise."""
     temporality = {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA}
     pulled = InMemoryMetricReader(preferred_temporality=temporality)
     endpoint = MetricsEndpoint(pulled.get_metrics_data)
-    with MetricsServer(endpoint, port=0) as page:
-        with prometheus_servers.running(tmp_path, page.port) as server:
-            backend = BackendConfig(kind="remote-write", endpoint=server.url)
-            exporter = exporter_of("prom", backend, "metrics", queue=QueueConfig(linger=0.01))
-            pushed = MetricReader(exporter, every=3600.0, temporality=temporality)
-            provider = MeterProvider([pulled, pushed], RESOURCE, shutdown_on_exit=False)
-            meter = provider.get_meter("tests")
-            counter = meter.create_counter("shop.orders")
-            histogram = meter.create_histogram("shop.latency", "s")
-            for _ in range(3):
-                counter.add(2, {"kind": "a"})
-                histogram.record(0.5)
-                assert pushed.force_flush(30_000)
-                time.sleep(0.01)  # another millisecond
-            counter.add(1, {"kind": "b"})  # the other one is idle meanwhile
+    server, port = scraping, scraping.free.pop()
+    with MetricsServer(endpoint, port=port):
+        backend = BackendConfig(kind="remote-write", endpoint=server.url)
+        exporter = exporter_of("prom", backend, "metrics", queue=QueueConfig(linger=0.01))
+        pushed = MetricReader(exporter, every=3600.0, temporality=temporality)
+        provider = MeterProvider([pulled, pushed], RESOURCE, shutdown_on_exit=False)
+        meter = provider.get_meter("tests")
+        counter = meter.create_counter("shop.orders")
+        histogram = meter.create_histogram("shop.latency", "s")
+        for _ in range(3):
+            counter.add(2, {"kind": "a"})
+            histogram.record(0.5)
             assert pushed.force_flush(30_000)
-            for job in ("page", "shop/orders"):
-                (a,) = server.wait_for(f'shop_orders_total{{job="{job}",kind="a"}} == 6')
-                assert a["value"][1] == "6"
-                (b,) = server.wait_for(f'shop_orders_total{{job="{job}",kind="b"}}')
-                assert b["value"][1] == "1"
-                (count,) = server.wait_for(f'shop_latency_seconds_count{{job="{job}"}} == 3')
-                assert count["value"][1] == "3"
-            account = exporter.account()
-            assert account.sent == account.emitted == 3 * 2 + 3  # idle series are sent as well
-            provider.shutdown()
+            time.sleep(0.01)  # another millisecond
+        counter.add(1, {"kind": "b"})  # the other one is idle meanwhile
+        assert pushed.force_flush(30_000)
+        for job in (f"page-{port}", "shop/orders"):
+            (a,) = server.wait_for(f'shop_orders_total{{job="{job}",kind="a"}} == 6')
+            assert a["value"][1] == "6"
+            (b,) = server.wait_for(f'shop_orders_total{{job="{job}",kind="b"}}')
+            assert b["value"][1] == "1"
+            (count,) = server.wait_for(f'shop_latency_seconds_count{{job="{job}"}} == 3')
+            assert count["value"][1] == "3"
+        account = exporter.account()
+        assert account.sent == account.emitted == 3 * 2 + 3  # idle series are sent as well
+        provider.shutdown()

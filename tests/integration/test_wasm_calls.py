@@ -476,7 +476,7 @@ def test_beside_an_event_loop() -> None:
             task = asyncio.create_task(other())
             with pytest.raises(GuestDeadline):
                 await plugin.call_async("spin")
-            assert turns > 5  # it went on beside the guest
+            assert turns > 1  # it went on beside the guest
             spinning = asyncio.create_task(plugin.call_async("spin"))
             await asyncio.sleep(0)
             spinning.cancel()

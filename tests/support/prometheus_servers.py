@@ -71,13 +71,12 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running(folder, target=None):
-    """A server that takes remote writes and scrapes ``target``, a port."""
-    scrape = ""
-    if target is not None:
-        scrape = f"""
-scrape_configs:
-  - job_name: page
+def running(folder, *targets):
+    """A server that takes remote writes and scrapes ``targets``, ports, as jobs ``page-<port>``."""
+    scrape = "scrape_configs:" if targets else ""
+    for target in targets:
+        scrape += f"""
+  - job_name: page-{target}
     scrape_interval: 500ms
     scrape_timeout: 400ms
     static_configs: [{{targets: ["127.0.0.1:{target}"]}}]
@@ -120,8 +119,8 @@ scrape_configs:
 
 
 @contextlib.contextmanager
-def page(answer):
-    """Serves ``answer(accept) -> (content type, body)`` at any path; yields port and requests."""
+def page(answer, port):
+    """Serves ``answer(accept) -> (content type, body)`` at any path; yields the requests."""
     accepts = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -138,11 +137,11 @@ def page(answer):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield server.server_address[1], accepts
+        yield accepts
     finally:
         server.shutdown()
         server.server_close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import threading
 import time
 from collections import defaultdict
@@ -72,9 +74,12 @@ class LokiServer(_Server):
     def answer(self, path, headers, body):
         if path != "/loki/api/v1/push":
             return 404, {}, b"404 page not found"
-        if headers["content-type"] != "application/x-protobuf":
+        if headers["content-type"] == "application/json":
+            request = _from_json(headers, body)
+        elif headers["content-type"] == "application/x-protobuf":
+            request = LOKI["PushRequest"].FromString(bytes(cramjam.snappy.decompress_raw(body)))
+        else:
             return 400, {}, b"unexpected content type"
-        request = LOKI["PushRequest"].FromString(bytes(cramjam.snappy.decompress_raw(body)))
         if self.limit and sum(len(s.entries) for s in request.streams) > self.limit:
             return 413, {}, b"request body too large"
         scripted = self.scripted()
@@ -115,6 +120,26 @@ class LokiServer(_Server):
                 problems.append("entry too far behind")
             else:
                 kept.append((at, entry.line, metadata))
+
+
+def _from_json(headers, body):
+    """The same message, from the JSON that Loki documents."""
+    encoding = headers.get("content-encoding", "")
+    assert encoding in {"", "gzip"}
+    plain = json.loads(gzip.decompress(body) if encoding else body)
+    request = LOKI["PushRequest"]()
+    for each in plain["streams"]:
+        assert each["stream"], "labels"
+        labels = ", ".join(f"{k}={json.dumps(v)}" for k, v in sorted(each["stream"].items()))
+        stream = request.streams.add(labels=f"{{{labels}}}")
+        for at, line, *metadata in each["values"]:
+            entry = stream.entries.add(line=line)
+            assert isinstance(at, str)
+            entry.timestamp.seconds, entry.timestamp.nanos = divmod(int(at), 10**9)
+            for name, value in (metadata[0] if metadata else {}).items():
+                assert isinstance(value, str)
+                entry.metadata.add(name=name, value=value)
+    return request
 
 
 class RemoteWriteServer(_Server):

@@ -30,7 +30,7 @@ def guest(name: str) -> bytes:
         else:
             need("clang", "wasm-ld")
             run(
-                *("clang", "--target=wasm32", "-O2", "-nostdlib", "-fno-builtin"),
+                *("clang", "--target=wasm32", "-O2", "-nostdlib", "-mbulk-memory"),
                 *("-Wl,--no-entry", "-Wl,--strip-all", "-o", built, source),
             )
         return built.read_bytes()

@@ -9,10 +9,13 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from two_line_parser import PAIR, Kind
+from two_line_parser import PAIR, Kind, TwoLineParser
 
 from hastack.errors import InvalidArgument
+from hastack.observe.logs import Folder
+from hastack.observe.logs._batching import Chunk
 from hastack.observe.logs._columns import REST, columns, types_of, word_of
+from hastack.observe.logs._folded import Folded, redacted
 from hastack.observe.logs._follow_plan import (
     Found,
     Identity,
@@ -272,3 +275,44 @@ def test_what_fits_no_column_is_kept_beside() -> None:
     assert moved == 6
     aware = datetime(2026, 1, 1, tzinfo=UTC)
     assert columns([{"t": aware}], {"t": "timestamp"})[0]["t"] == [aware]
+
+
+# -- folding -------------------------------------------------------------------------------------
+
+
+def test_positions_go_with_the_chunk_that_brings_out_all_before_them() -> None:
+    folded = Folded(Folder())
+    assert list(folded.add(Chunk("f", b"a", position=1), 0.0)) == []
+    (one,) = folded.add(Chunk("f", lines=["  more of a", "b"], position=2, size=9), 0.5)
+    assert (one.lines, one.position, one.size) == (["a\n  more of a"], 1, 9)
+    assert list(folded.poll(1.4)) == []
+    (two,) = folded.poll(1.5)
+    assert (two.lines, two.position) == (["b"], 2)
+    assert list(folded.poll(9.0)) == []
+    assert folded.folded == 1
+    assert list(folded.flush()) == []
+
+
+def test_another_source_ends_what_is_held() -> None:
+    folded = Folded(Folder())
+    list(folded.add(Chunk("f", lines=["a"]), 0.0))
+    (one,) = folded.add(Chunk("g", lines=["  indented"]), 0.0)
+    assert (one.source, one.lines, one.position) == ("f", ["a"], None)
+    (two,) = folded.flush()
+    assert (two.source, two.lines) == ("g", ["  indented"])
+
+
+def test_rejects_are_redacted_where_the_redaction_knows_lines() -> None:
+    class Hides:
+        def apply(self, batch: Any) -> None:
+            raise AssertionError
+
+        def lines(self, lines: list[str]) -> list[str]:
+            return [line.replace("secret", "***") for line in lines]
+
+    rejects = TwoLineParser().parse_lines(["?secret", b"?\xffsecret"]).rejects
+    assert [(r.line, r.number, r.reason) for r in redacted(Hides(), rejects)] == [
+        ("?***", 0, "no format"),
+        ("?\ufffd***", 1, "no format"),
+    ]
+    assert redacted(object(), rejects) is rejects  # type: ignore[arg-type]

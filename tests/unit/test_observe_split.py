@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -9,7 +11,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from hastack.observe._split import OTLP, REMOTE_WRITE_1, data_points, halves, one
+from hastack.observe._split import LOKI_JSON, OTLP, REMOTE_WRITE_1, data_points, halves, one
 
 
 def request(shape):
@@ -87,3 +89,44 @@ def test_what_surrounds_the_leaves_stays_in_both():
 def test_what_is_no_message_is_not_cut():
     assert halves(b'{"streams": []}', OTLP, 5) == []
     assert halves(b"", OTLP, 0) == []
+
+
+def json_push(shape):
+    number = iter(range(1000))
+    return json.dumps(
+        {
+            "streams": [
+                {
+                    "stream": {"service_name": f"s{n}"},
+                    "values": [[str(next(number)), "é", {"a": "b"}] for _ in range(count)],
+                }
+                for n, count in enumerate(shape)
+            ]
+        }
+    ).encode()
+
+
+def json_flat(body):
+    return [
+        (tuple(stream["stream"].items()), value)
+        for stream in json.loads(body)["streams"]
+        for value in stream["values"]
+    ]
+
+
+@given(st.lists(st.integers(0, 5), max_size=4))
+def test_halves_of_json_hold_everything_in_order(shape):
+    body = json_push(shape)
+    entries = json_flat(body)
+    parts = halves(body, LOKI_JSON, len(entries))
+    if len(entries) < 2:
+        assert parts == []
+        return
+    (n, first), (m, second) = parts
+    assert json_flat(first) + json_flat(second) == entries
+    assert (n, m) == (len(json_flat(first)), len(json_flat(second)))
+
+
+def test_what_is_no_such_json_is_not_cut():
+    for body in (b"", b"[", b"[]", b"{}", b'{"streams": 5}', b'{"streams": [{"stream": {}}]}'):
+        assert halves(body, LOKI_JSON, 2) == []

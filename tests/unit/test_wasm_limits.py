@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hastack.errors import InvalidArgument
 from hastack.wasm import Limits, Unsigned
-from hastack.wasm._abi import adapt
+from hastack.wasm._abi import Adapted, adapt
 from hastack.wasm._host import HostFunction
 from hastack.wasm._reader import Export, Facts
 from hastack.wasm._signatures import bind, number, parse, raw_layout
@@ -131,3 +131,22 @@ def test_what_the_user_grants_wins() -> None:
 
 def test_running_what_nobody_signed_has_a_word() -> None:
     assert repr(Unsigned()) == "Unsigned()"
+
+
+def test_two_abis_in_one_instance_keep_their_states_apart() -> None:
+    class One:
+        a = 1
+
+    class Two:
+        b = 2
+
+    both = Adapted(name="x", state=One).beside(Adapted(name="y", grants={"y": {}}, state=Two))
+    assert both.grants == {"y": {}}
+    state = both.state()
+    state.b = 5
+    state.a = 4
+    assert (state.a, state.b) == (4, 5)
+    with pytest.raises(AttributeError):
+        print(state.c)
+    alone = Adapted(name="x").beside(Adapted(name="y", state=Two)).state()
+    assert alone.b == 2

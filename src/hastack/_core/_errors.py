@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from errno import errorcode as _errorcode
+from os import strerror as _strerror
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = (
+    "AuditBroken",
     "Cancelled",
     "CircuitOpen",
     "ClosedError",
@@ -19,6 +22,7 @@ __all__ = (
     "ContextError",
     "DeadlineExceeded",
     "DiscoveryError",
+    "EbpfError",
     "ForkUnsafe",
     "GuestDeadline",
     "GuestExit",
@@ -27,8 +31,11 @@ __all__ = (
     "InvalidArgument",
     "InvalidKey",
     "InvalidModule",
+    "KernelRefused",
     "LeaseLost",
     "LifecycleError",
+    "MalformedObject",
+    "MapIncompatible",
     "MissingDependency",
     "ModuleRefused",
     "NoInstance",
@@ -36,12 +43,14 @@ __all__ = (
     "NotTrusted",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyViolation",
     "PoolExhausted",
     "RateLimited",
     "Rejected",
     "RequestTooLarge",
     "RetryBudgetExhausted",
     "ShutdownRequested",
+    "SignatureInvalid",
     "StartFailed",
     "StopFailed",
     "StoreError",
@@ -49,6 +58,8 @@ __all__ = (
     "StoreUnavailable",
     "Trap",
     "UnresolvedImports",
+    "Unsupported",
+    "VerifierError",
     "WasmError",
     "WorkerDied",
 )
@@ -414,6 +425,190 @@ class LeaseLost(StoreError):
         self.lease = lease
 
 
+class EbpfError(HastackError):
+    """Something about an eBPF object, or about the kernel that should run it."""
+
+
+class MalformedObject(EbpfError, ValueError):
+    """A file is no eBPF object that could be loaded.
+
+    Args:
+        problem: What is wrong.
+        where: The part of the file: a section, a type, an instruction.
+    """
+
+    def __init__(self, problem: str, *, where: str = "") -> None:
+        super().__init__(problem, where)
+        self.problem = problem
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}" if self.where else self.problem
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_malformed, (type(self), self.problem, self.where))
+
+
+def _rebuild_malformed(cls: type[MalformedObject], problem: str, where: str) -> MalformedObject:
+    return cls(problem, where=where)
+
+
+class Unsupported(EbpfError, NotImplementedError):
+    """This machine lacks something that was asked for.
+
+    Args:
+        feature: What is missing.
+        reason: How that was found out.
+        remedy: How to get it; empty when nothing is known.
+    """
+
+    def __init__(self, feature: str, reason: str, *, remedy: str = "") -> None:
+        super().__init__(feature, reason, remedy)
+        self.feature = feature
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        text = f"{self.feature} is not available: {self.reason}"
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_unsupported, (self.feature, self.reason, self.remedy))
+
+
+def _rebuild_unsupported(feature: str, reason: str, remedy: str) -> Unsupported:
+    return Unsupported(feature, reason, remedy=remedy)
+
+
+class KernelRefused(EbpfError, OSError):
+    """The kernel, or libbpf before it, refused an operation.
+
+    Args:
+        operation: What was tried, with the name of the program, map or link.
+        errno: The error number, positive.
+        hint: What usually causes that; empty when nothing is known.
+        detail: What libbpf said, unchanged; for logs.
+    """
+
+    def __init__(self, operation: str, errno: int, *, hint: str = "", detail: str = "") -> None:
+        super().__init__(errno, _strerror(errno))
+        self.operation = operation
+        self.hint = hint
+        self.detail = detail
+
+    def __str__(self) -> str:
+        name = _errorcode.get(self.errno or 0, str(self.errno))
+        text = f"{self.operation}: {self.strerror} ({name})"
+        return f"{text}; {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_refused, (self.operation, self.errno or 0, self.hint, self.detail))
+
+
+def _rebuild_refused(operation: str, errno: int, hint: str, detail: str) -> KernelRefused:
+    return KernelRefused(operation, errno, hint=hint, detail=detail)
+
+
+class VerifierError(KernelRefused):
+    """The kernel's verifier rejected a program.
+
+    Args:
+        program: Its name.
+        errno: The error number, positive.
+        reason: The verifier's sentence that says why.
+        instruction: Index of the instruction it stopped at, or ``None``.
+        source: The line of the source that belongs to it, ``"file.c:12: text"``; may be empty.
+        hint: What usually causes that; empty when nothing is known.
+        log: The whole log.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        errno: int,
+        *,
+        reason: str,
+        instruction: int | None = None,
+        source: str = "",
+        hint: str = "",
+        log: str = "",
+    ) -> None:
+        super().__init__(f"load {program}", errno, hint=hint)
+        self.program = program
+        self.reason = reason
+        self.instruction = instruction
+        self.source = source
+        self.log = log
+
+    def __str__(self) -> str:
+        text = f"{self.program}: {self.reason}"
+        if self.instruction is not None:
+            text += f" (instruction {self.instruction})"
+        if self.source:
+            text += f"\n  at {self.source}"
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        fields = (self.reason, self.instruction, self.source, self.hint, self.log)
+        return (_rebuild_verifier, (self.program, self.errno or 0, *fields))
+
+
+def _rebuild_verifier(
+    program: str,
+    errno: int,
+    reason: str,
+    instruction: int | None,
+    source: str,
+    hint: str,
+    log: str,
+) -> VerifierError:
+    return VerifierError(
+        program,
+        errno,
+        reason=reason,
+        instruction=instruction,
+        source=source,
+        hint=hint,
+        log=log,
+    )
+
+
+class MapIncompatible(EbpfError, ValueError):
+    """A map that exists already has another shape than the object wants.
+
+    Args:
+        name: The map.
+        differences: What differs, one clause each.
+    """
+
+    def __init__(self, name: str, differences: Sequence[str]) -> None:
+        super().__init__(name, tuple(differences))
+        self.name = name
+        self.differences = tuple(differences)
+
+    def __str__(self) -> str:
+        return f"map {self.name}: {'; '.join(self.differences)}"
+
+
+class PolicyViolation(EbpfError, PermissionError):
+    """An object does what its policy forbids; nothing of it was loaded.
+
+    Args:
+        violations: One clause each, with program and instruction.
+    """
+
+    def __init__(self, violations: Sequence[str]) -> None:
+        super().__init__(tuple(violations))
+        self.violations = tuple(violations)
+
+    def __str__(self) -> str:
+        return "; ".join(self.violations)
+
+
+class SignatureInvalid(EbpfError, PermissionError):
+    """A signature is missing, or no trusted key made it; nothing was loaded."""
+
+
 class WorkerDied(HastackError, RuntimeError):
     """A worker process died, and so did those that were given its work again.
 
@@ -485,6 +680,23 @@ class CompileFailed(WasmError):
 
 class NotTrusted(WasmError, PermissionError):
     """A module is not signed as the trust policy demands; nothing of it was compiled."""
+
+
+class AuditBroken(WasmError):
+    """An audit log is not what was written.
+
+    Args:
+        line: Number of the first line that shows it.
+        message: What is wrong there.
+    """
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(line, message)
+        self.line = line
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}"
 
 
 class PoolExhausted(WasmError):

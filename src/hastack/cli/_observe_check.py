@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from hastack._core._extras import require
 from hastack.errors import InvalidArgument
 from hastack.observe._answers import GrpcAnswer, HttpAnswer, NoAnswer
 from hastack.observe._backends import signals_of, wires_of
 from hastack.observe._compress import compress
+from hastack.observe._metrics_server import address_of
+from hastack.observe._prometheus_accept import OPENMETRICS, TEXT
 from hastack.observe._retry_rules import Kind, RetryRules, judge
 
 from ._observe import settings_of
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 
     from hastack.observe import BackendConfig
     from hastack.observe._answers import Answer
-    from hastack.observe._options import Signal
+    from hastack.observe._options import PrometheusConfig, Signal
     from hastack.observe._wire import Wire
 else:
     click = require("click", extra="cli")
@@ -60,14 +64,17 @@ _REFUSED_GRPC = {
 @click.pass_context
 def check(ctx: click.Context, files: tuple[str, ...], timeout: float, as_json: bool) -> None:
     """Send an empty request to each backend; exit with 1 when one is not well."""
-    backends = settings_of(files).backends
-    if not backends:
+    settings = settings_of(files)
+    backends = settings.backends
+    if not backends and not settings.prometheus.enabled:
         raise click.UsageError("no backends are configured: give --config, or set the environment")
     rows = [
         _row(name, backend, signal, timeout)
         for name, backend in backends.items()
         for signal in _signals(backend)
     ]
+    if settings.prometheus.enabled:
+        rows.append(_page(settings.prometheus, timeout))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
@@ -105,6 +112,36 @@ def _row(name: str, backend: BackendConfig, signal: Signal, timeout: float) -> d
         "backend": name,
         "signal": signal,
         "endpoint": backend.endpoint,
+        "ok": well,
+        "says": says,
+    }
+
+
+def _page(settings: PrometheusConfig, timeout: float) -> dict[str, Any]:
+    """Whether the page for Prometheus is served, or can be."""
+    try:
+        host, port = address_of(settings)
+    except InvalidArgument as error:
+        raise click.UsageError(str(error)) from None
+    host = {"": "localhost", "0.0.0.0": "localhost", "::": "::1"}.get(host, host)  # noqa: S104
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    well, says = True, "nobody serves it yet"
+    try:
+        with urlopen(f"{url}{settings.path}", timeout=timeout) as reply:  # noqa: S310  # our own
+            text = reply.read()
+            well = reply.headers.get_content_type() in {TEXT, OPENMETRICS}
+            series = sum(1 for line in text.splitlines() if line and not line.startswith(b"#"))
+            says = f"{series} series" if well else "something else answers there"
+    except HTTPError as error:
+        well, says = False, f"something else answers there ({error})"
+        error.close()
+    except OSError as error:
+        if not isinstance(getattr(error, "reason", error), ConnectionRefusedError):
+            well, says = False, f"{error}"
+    return {
+        "backend": "prometheus",
+        "signal": "metrics",
+        "endpoint": f"{url}{settings.path}",
         "ok": well,
         "says": says,
     }

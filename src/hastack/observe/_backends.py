@@ -18,7 +18,7 @@ from ._otlp_metrics import OtlpMetrics
 from ._otlp_traces import OtlpTraces
 from ._remote_write import RemoteWrite
 from ._retry_rules import RetryRules
-from ._split import LOKI, OTLP, REMOTE_WRITE_1, REMOTE_WRITE_2, data_points, one
+from ._split import LOKI, LOKI_JSON, OTLP, REMOTE_WRITE_1, REMOTE_WRITE_2, data_points, one
 from ._wire import Wire
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def wires_of(backend: BackendConfig, signal: Signal) -> list[Wire]:
     """How a signal gets to a backend, and what to do when that is too new for it."""
     if backend.kind != "remote-write" and backend.histograms != "native":
         raise InvalidArgument("histograms", backend.histograms, "native, unless for remote-write")
+    if backend.kind != "loki" and backend.form != "protobuf":
+        raise InvalidArgument("form", backend.form, "protobuf, unless for loki")
     if backend.kind == "otlp-grpc":
         return [_grpc(backend, signal)]
     require("cramjam", extra="otel")  # now rather than on a thread later
@@ -115,7 +117,8 @@ def wires_of(backend: BackendConfig, signal: Signal) -> list[Wire]:
         return [_http(backend, url, _OTLP[signal](), RetryRules.OTLP_HTTP, (OTLP, weight))]
     if backend.kind == "loki":
         url = _with_path(backend.endpoint, "/loki/api/v1/push")
-        return [_http(backend, url, LokiPush(), RetryRules.LOKI, (LOKI, one))]
+        path = LOKI if backend.form == "protobuf" else LOKI_JSON
+        return [_http(backend, url, LokiPush(form=backend.form), RetryRules.LOKI, (path, one))]
     url = _with_path(backend.endpoint, "/api/v1/write")
     native = backend.histograms != "classic"
     custom = backend.histograms == "custom"

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ._shards import Body, Lane
     from ._wire import Wire
 
+_PAUSE = 0.5  # seconds; the first one between two tries, at most
 _LOOK = 0.1  # seconds; below this, a first item wakes whoever encodes
 _IDLE_LOOKS = 10  # looks in vain before it sleeps until a first item wakes it
 
@@ -86,6 +87,7 @@ class Exporter(Spilling):
             raise InvalidArgument("name", name, "a name that can be that of a directory")
         self.name = name
         self.signal = signal
+        self._took: Callable[[str, float], None] | None = None  # told of each request
         self._measure = measure or (of_record if signal == "logs" else of_span)
         self._wires = (wire,) if fallback is None else (wire, fallback)
         self._wire = wire
@@ -310,11 +312,14 @@ class Exporter(Spilling):
             self._tell_drops()
             self._look_around()
             return
+        began = time.monotonic()
         try:
             answer = wire.transport.send(index, data, self._timeout)
         except Exception as error:  # a transport of somebody else's
             answer = NoAnswer("unreadable", repr(error))
         verdict = judge(wire.rules, answer, units=body.units)
+        if self._took is not None:
+            self._took(verdict.kind.value, time.monotonic() - began)
         if permit is not None:
             permit.success() if verdict.healthy else permit.failure()
         self._settle(index, launch, verdict, data)
@@ -457,6 +462,11 @@ def _rules_of(queue: QueueConfig) -> Rules:
         batch_bytes=queue.max_body * 4,
         linger=queue.linger,
         backoff=Backoff(
-            attempts=1 << 62, base=0.5, cap=30.0, factor=2.0, jitter=True, max_retry_after=inf
+            attempts=1 << 62,
+            base=_PAUSE,
+            cap=30.0,
+            factor=2.0,
+            jitter=True,
+            max_retry_after=inf,
         ),
     )

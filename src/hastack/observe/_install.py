@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, final
@@ -18,7 +17,7 @@ from hastack._core._validate import seconds
 from . import _threads
 from ._backends import exporters_of
 from ._bridge import EventBridge, observe_accounts, observe_scrapes
-from ._metrics_server import MetricsServer
+from ._metrics_server import MetricsServer, address_of
 from ._options import OBSERVE, ObserveConfig
 from ._prometheus_text import PrometheusText
 from ._scrape import MetricsEndpoint
@@ -160,7 +159,9 @@ def install(
         for exporter in exporters_of(name, backend, queue=settings.queue, spill=settings.spill)
     ]
     pipeline = Pipeline(exporters)
-    metrics = Metrics(exemplars=current_trace, directory=settings.metrics_directory)
+    metrics = Metrics(
+        exemplars=current_trace, directory=settings.metrics_directory, limit=settings.max_series
+    )
     installed = Installed(pipeline, metrics)
     try:
         _wire(installed, settings, resource, set_global)
@@ -227,7 +228,7 @@ def _page(installed: Installed, settings: ObserveConfig, resource: Any) -> None:
         resource_labels=wanted.resource_labels,
         created=wanted.created,
     )
-    host = wanted.host or os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST") or "localhost"
+    host, port = address_of(wanted)
     installed.endpoint = MetricsEndpoint(
         lambda: installed.metrics.collect(resource),
         of_sdk,
@@ -237,19 +238,12 @@ def _page(installed: Installed, settings: ObserveConfig, resource: Any) -> None:
     installed.server = MetricsServer(
         installed.endpoint,
         host=host,
-        port=_port() if wanted.port is None else wanted.port,
+        port=port,
         path=wanted.path,
         shared=shared,
         timeout=wanted.timeout,
     )
     installed.server.listen()
-
-
-def _port() -> int:
-    given = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT") or "9464"
-    if not given.isdecimal():
-        raise InvalidArgument("OTEL_EXPORTER_PROMETHEUS_PORT", given, "a port")
-    return int(given)
 
 
 def _traces(installed: Installed, resource: Any, set_global: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import selectors
 import socket
 import threading
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from hastack._core._validate import Seconds
 
+    from ._options import PrometheusConfig
     from ._scrape import MetricsEndpoint
 
 
@@ -273,6 +275,21 @@ class MetricsServer:
                 encoding=fields.get("accept-encoding", ""),
             )
         return wire(reply, request.method)
+
+
+def address_of(settings: PrometheusConfig) -> tuple[str, int]:
+    """Where the page is served.
+
+    Raises:
+        InvalidArgument: ``OTEL_EXPORTER_PROMETHEUS_PORT`` counts, and is none.
+    """
+    host = settings.host or os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST") or "localhost"
+    if settings.port is not None:
+        return host, settings.port
+    port = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT") or "9464"
+    if not port.isdecimal():
+        raise InvalidArgument("OTEL_EXPORTER_PROMETHEUS_PORT", port, "a port")
+    return host, int(port)
 
 
 def _thread(what: str, work: Callable[..., None], *args: object) -> threading.Thread:

@@ -77,6 +77,9 @@ class BackendConfig:
     )
     token: Secret | None = setting(None, help="Sent as 'Authorization: Bearer ...'.")
     compression: str | None = setting(None, help="Unset: the best that the protocol knows.")
+    form: Literal["protobuf", "json"] = setting(
+        "protobuf", help="Of the body; 'json' is for loki only."
+    )
     histograms: Literal["native", "classic", "custom"] = setting(
         "native",
         help="remote-write: 'native' sends exponential histograms as native ones, 'custom' those "
@@ -148,6 +151,9 @@ class ObserveConfig:
     spill: SpillConfig = setting(factory=SpillConfig, help="What goes to disk.")
     events: EventsConfig = setting(factory=EventsConfig, help="What hastack's own events become.")
     metrics_every: Seconds = setting(60.0, above=0.0, help="Time between two collections.")
+    max_series: int = setting(
+        2000, minimum=2, unit="series", help="Of one of hastack's instruments in one process."
+    )
     metrics_directory: Path | None = setting(
         None, help="Shared by processes that count together; see hastack.observe.instruments."
     )

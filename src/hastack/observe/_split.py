@@ -7,6 +7,9 @@ Nothing is decoded below the leaves, and the bytes of a leaf never change.
 
 from __future__ import annotations
 
+import json
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from ._answers import MalformedError, fields
@@ -20,6 +23,8 @@ OTLP: Path = (1, 2, 2)
 """Export request: resource, scope, span or log record or metric."""
 LOKI: Path = (1, 2)
 """Push request: stream, entry."""
+LOKI_JSON: Path = ()
+"""The same in JSON, where nothing has a number."""
 REMOTE_WRITE_1: Path = (1,)
 """Write request: series."""
 REMOTE_WRITE_2: Path = (5,)
@@ -55,6 +60,8 @@ def halves(
     Returns:
         Nothing when there is nothing to cut: at most one leaf, or no such message.
     """
+    if path == LOKI_JSON:
+        return _json_halves(body, units)
     try:
         leaves = _leaves(body, path)
         if leaves < 2:
@@ -68,6 +75,26 @@ def halves(
         return [(share, first), (units - share, second)]
     except MalformedError:
         return []
+
+
+def _json_halves(body: bytes, units: int) -> list[tuple[int, bytes]]:
+    try:
+        streams = json.loads(body)["streams"]
+        entries = [(each["stream"], value) for each in streams for value in each["values"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+    if len(entries) < 2:
+        return []
+    middle = len(entries) // 2
+    found = []
+    for part in (entries[:middle], entries[middle:]):
+        groups = [
+            {"stream": labels, "values": [value for _, value in group]}
+            for labels, group in groupby(part, key=itemgetter(0))
+        ]
+        found.append(json.dumps({"streams": groups}, separators=(",", ":")).encode())
+    share = units * middle // len(entries)
+    return [(share, found[0]), (units - share, found[1])]
 
 
 def _leaves(message: bytes, path: Path) -> int:

@@ -19,14 +19,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._abi._wasi import Output as Output
+    from ._abi._wasi import Wasi as Wasi
+    from ._audit import Audit as Audit
+    from ._audit import audit_verify as audit_verify
+    from ._cache import Cache as Cache
+    from ._chain import Checked as Checked
     from ._events import PluginActivated as PluginActivated
     from ._events import PluginCompiled as PluginCompiled
     from ._events import PluginEvent as PluginEvent
     from ._events import PluginRefused as PluginRefused
+    from ._events import PluginRolledBack as PluginRolledBack
+    from ._events import PluginSwapped as PluginSwapped
     from ._events import PluginTrapped as PluginTrapped
+    from ._events import PluginVerified as PluginVerified
+    from ._floors import Floors as Floors
     from ._host import HostFunction as HostFunction
     from ._host import host as host
+    from ._keys import PrivateKey as PrivateKey
+    from ._keys import PublicKey as PublicKey
     from ._limits import Limits as Limits
+    from ._manifest import Manifest as Manifest
+    from ._manifest import manifest_of as manifest_of
+    from ._manifest import with_manifest as with_manifest
     from ._memory import Memory as Memory
     from ._plugin import Plugin as Plugin
     from ._plugin import load as load
@@ -35,39 +50,81 @@ if TYPE_CHECKING:
     from ._reader import Facts as Facts
     from ._reader import Import as Import
     from ._reader import inspect as inspect
+    from ._rollout import Plan as Plan
+    from ._signature import attach as attach
+    from ._signature import detach as detach
+    from ._swap import Swap as Swap
+    from ._trust import Signer as Signer
+    from ._trust import Trust as Trust
     from ._trust import Unsigned as Unsigned
+    from ._trust import Verified as Verified
+    from ._trust import sign as sign
 
 _HOMES = {
+    "_abi._wasi": ("Output", "Wasi"),
+    "_audit": ("Audit", "audit_verify"),
+    "_cache": ("Cache",),
+    "_chain": ("Checked",),
     "_events": (
         *("PluginActivated", "PluginCompiled", "PluginEvent", "PluginRefused", "PluginTrapped"),
+        *("PluginRolledBack", "PluginSwapped", "PluginVerified"),
     ),
+    "_floors": ("Floors",),
     "_host": ("HostFunction", "host"),
+    "_keys": ("PrivateKey", "PublicKey"),
     "_limits": ("Limits",),
+    "_manifest": ("Manifest", "manifest_of", "with_manifest"),
     "_memory": ("Memory",),
     "_plugin": ("Plugin", "load", "wat"),
     "_reader": ("Export", "Facts", "Import", "inspect"),
-    "_trust": ("Unsigned",),
+    "_rollout": ("Plan",),
+    "_signature": ("attach", "detach"),
+    "_swap": ("Swap",),
+    "_trust": ("Signer", "Trust", "Unsigned", "Verified", "sign"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = (
+    "Audit",
+    "Cache",
+    "Checked",
     "Export",
     "Facts",
+    "Floors",
     "HostFunction",
     "Import",
     "Limits",
+    "Manifest",
     "Memory",
+    "Output",
+    "Plan",
     "Plugin",
     "PluginActivated",
     "PluginCompiled",
     "PluginEvent",
     "PluginRefused",
+    "PluginRolledBack",
+    "PluginSwapped",
     "PluginTrapped",
+    "PluginVerified",
+    "PrivateKey",
+    "PublicKey",
+    "Signer",
+    "Swap",
+    "Trust",
     "Unsigned",
+    "Verified",
+    "Wasi",
+    "attach",
+    "audit_verify",
+    "detach",
     "host",
     "inspect",
     "load",
+    "manifest_of",
+    "sign",
     "wat",
+    "with_manifest",
 )
 
 

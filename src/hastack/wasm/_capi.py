@@ -87,6 +87,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...] | None]]] = {
         (_P, c_char_p, _S, c_char_p, _S, _P, _P, _P, _P),
     ),
     "wasmtime_linker_instantiate": (_P, (_P, _P, _P, _P, _P)),
+    "wasmtime_linker_instantiate_async": (_P, (_P, _P, _P, _P, _P, _P)),
     "wasmtime_linker_instantiate_pre": (_P, (_P, _P, _P)),
     "wasmtime_instance_new": (_P, (_P, _P, _P, _S, _P, _P)),
     "wasmtime_instance_pre_delete": (None, (_P,)),

@@ -10,7 +10,7 @@ from hastack._core._errors import InvalidArgument, UnresolvedImports
 
 from . import _signatures
 from ._engine import engine
-from ._host import HostFunction, define
+from ._host import HostFunction, callback, define
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._abi._adapted import Adapted
     from ._instance import Instance, Shape
     from ._limits import Limits
-    from ._reader import Facts
+    from ._reader import Facts, Import
 
 __all__ = ("Code", "grants_of")
 
@@ -33,9 +33,7 @@ class Code:
         module: Handle of the compiled module, which this object frees.
         facts: What is known about it.
         limits: What each instance may use.
-        grants: Module name -> name -> function.
-        declared: Signatures that callers use, by export.
-        adapted: What the ABI keeps for each instance.
+        adapted: What its ABI and its user grant and declare.
 
     Raises:
         UnresolvedImports: It imports what was not granted.
@@ -47,20 +45,20 @@ class Code:
         module: int,
         facts: Facts,
         limits: Limits,
-        grants: Mapping[str, Mapping[str, HostFunction]],
-        declared: Mapping[str, str],
-        adapted: Adapted | None = None,
+        adapted: Adapted,
     ) -> None:
         self.engine = engine(limits.stack)
         lib = self.lib = self.engine.lib
         self._module: int | None = module
         self._linker: int | None = None
-        self._kept: list[object] = []
+        self._granted: list[tuple[Import, _signatures.Signature, Any]] = []
+        self.kernel: int | None = None
         self._lock = threading.Lock()
         self.pre = c_void_p()
         self.facts = facts
         self.limits = limits
-        self.state = adapted.state if adapted is not None else None
+        self.abi = adapted
+        self.state = adapted.state
         self.memory_name = "memory"
         if facts.export("memory", "memory") is None:
             # A module with one memory may call it what it likes.
@@ -70,11 +68,14 @@ class Code:
         self.each = self.hosts or limits.exact_fuel
         self.shapes: dict[str, Shape] = {}
         self.running: dict[int, Instance] = {}
-        self._signatures = {name: self._declared(name, text) for name, text in declared.items()}
+        self._signatures = {
+            name: self._declared(name, text) for name, text in adapted.functions.items()
+        }
         self.reactor = facts.export("_initialize") is not None
         self.fuel = c_uint64(limits.fuel)
         # The limit for memory is one for all memories together, the engine's is for each.
-        share = limits.memory // max(len(facts.memories), 1)
+        memories = len(facts.memories) + bool(adapted.kernel)
+        share = limits.memory // max(memories, 1)
         elements = limits.table_elements // max(len(facts.tables), 1)
         self.limits_raw = tuple(
             map(c_int64, (share, elements, DRIVERS, limits.tables + 1, limits.memories + 1))
@@ -88,7 +89,7 @@ class Code:
         self.instantiate = lib.wasmtime_instance_pre_instantiate
         self.export_get = lib.wasmtime_instance_export_get
         self.call: Callable[..., int | None] = lib.wasmtime_func_call_unchecked
-        self._link(grants)
+        self._link(adapted.grants)
 
     @property
     def module(self) -> int:
@@ -114,24 +115,46 @@ class Code:
             raise InvalidArgument("name", name, f"an exported function ({known or 'none'})")
         return _signatures.bind(name, text, export.type)
 
+    def shape(self, name: str) -> Shape:
+        """How values of an export lie in its slots; made once."""
+        found = self.shapes.get(name)
+        if found is None:
+            from ._instance import Shape
+
+            export = self.facts.export(name)
+            found = self.shapes[name] = Shape(
+                name, self.signature(name), export.type if export is not None else ""
+            )
+        return found
+
+    def linker(self) -> int:
+        """A linker with everything that was granted; whoever asks deletes it."""
+        made: int = self.lib.wasmtime_linker_new(self.engine.handle)
+        for wanted, signature, called in self._granted:
+            define(self.lib, made, wanted, signature, called)
+        return made
+
     def _link(self, grants: Mapping[str, Mapping[str, HostFunction]]) -> None:
+        inside = {(self.abi.kernel_module, name) for name in self.abi.kernel_functions}
+        wanted = {(w.module, w.name): w for w in self.facts.imports}
         missing = [
-            str(wanted)
-            for wanted in self.facts.imports
-            if wanted.kind != "func" or wanted.name not in grants.get(wanted.module, {})
+            str(one)
+            for key, one in wanted.items()
+            if key not in inside
+            and (one.kind != "func" or one.name not in grants.get(one.module, {}))
         ]
         if missing:
             raise UnresolvedImports(missing)
-        linker: int = self.lib.wasmtime_linker_new(self.engine.handle)
-        self._linker = linker
-        defined = set()
-        for wanted in self.facts.imports:
-            if (wanted.module, wanted.name) not in defined:
-                defined.add((wanted.module, wanted.name))
-                granted = grants[wanted.module][wanted.name]
-                self._kept.append(define(self, linker, wanted, granted))
+        for key, one in wanted.items():
+            if key not in inside:
+                made = callback(self, one, grants[one.module][one.name])
+                self._granted.append((one, *made))
+        if self.abi.kernel:
+            self.kernel = self.lib.module(self.engine.handle, self.lib.wat(self.abi.kernel))
+            return
+        self._linker = self.linker()
         self.lib.check(
-            self.lib.wasmtime_linker_instantiate_pre(linker, self.module, byref(self.pre))
+            self.lib.wasmtime_linker_instantiate_pre(self._linker, self.module, byref(self.pre))
         )
 
     def __del__(self) -> None:
@@ -141,6 +164,9 @@ class Code:
         linker, self._linker = getattr(self, "_linker", None), None
         if linker:
             self.lib.wasmtime_linker_delete(linker)
+        kernel, self.kernel = getattr(self, "kernel", None), None
+        if kernel:
+            self.lib.wasmtime_module_delete(kernel)
         module, self._module = getattr(self, "_module", None), None
         if module:
             self.lib.wasmtime_module_delete(module)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._reader import Import
     from ._signatures import Signature
 
-__all__ = ("HostFunction", "define", "host")
+__all__ = ("HostFunction", "callback", "define", "host")
 
 NESTING: Final = 4
 """Guests that may stand on one thread's stack, each called by a host function of the one below."""
@@ -67,25 +67,27 @@ def host(
     return HostFunction(call, signature, memory)
 
 
-def define(code: Code, linker: int, wanted: Import, granted: HostFunction) -> object:
-    """Put a host function into a linker.
+def callback(code: Code, wanted: Import, granted: HostFunction) -> tuple[Signature, Any]:
+    """The signature of a host function, and what native code calls.
 
-    Returns:
-        What must live as long as anything that was linked.
+    Raises:
+        InvalidArgument: What was declared does not fit what the module imports.
     """
-    lib = code.lib
     signature = bind(f"{wanted.module}.{wanted.name}", granted.signature, wanted.type)
     if any(kind not in {"i32", "i64", "f32", "f64"} for kind in signature.results):
         raise InvalidArgument("signature", granted.signature, "results that are numbers")
-    callback = TRAMPOLINE(_trampoline(code, signature, granted, wanted))
+    return signature, TRAMPOLINE(_trampoline(code, signature, granted, wanted))
+
+
+def define(lib: Library, linker: int, wanted: Import, signature: Signature, called: Any) -> None:
+    """Put a host function into a linker; ``called`` must live as long as anything linked."""
     kind = _functype(lib, signature)
     module, name = wanted.module.encode(), wanted.name.encode()
     error = lib.wasmtime_linker_define_func_unchecked(
-        *(linker, module, len(module), name, len(name), kind, callback, None, None)
+        *(linker, module, len(module), name, len(name), kind, called, None, None)
     )
     lib.wasm_functype_delete(kind)
     lib.check(error)
-    return callback
 
 
 def _functype(lib: Library, signature: Signature) -> int:

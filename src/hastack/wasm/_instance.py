@@ -83,11 +83,54 @@ class Instance:
             code.running[self.context.value or 0] = self
         if not fiber:
             self.prepare(monotonic())
-            error = code.instantiate(code.pre, self.context, self.handle, self._trap_at)
+            if code.abi.kernel:
+                error = self._beside_kernel()
+            else:
+                error = code.instantiate(code.pre, self.context, self.handle, self._trap_at)
             if error or self._trap.value:
                 raise self.failure(error)
             if code.reactor:
                 self.bind("_initialize")(())
+
+    def _beside_kernel(self) -> int | None:
+        """Make the kernel first, and the guest with its functions."""
+        linker = self.kernel_linker()
+        try:
+            made: int | None = self.code.lib.wasmtime_linker_instantiate(
+                linker, self.context, self.code.module, self.handle, self._trap_at
+            )
+            return made
+        finally:
+            self.code.lib.wasmtime_linker_delete(linker)
+
+    def kernel_linker(self) -> int:
+        """A kernel for this instance, and a linker that knows it; whoever asks deletes that."""
+        lib, code = self.code.lib, self.code
+        kernel, found = (c_uint64 * 2)(), Extern()
+        linker = code.linker()
+        try:
+            error = lib.wasmtime_linker_instantiate(
+                linker, self.context, code.kernel, kernel, self._trap_at
+            )
+            if error or self._trap.value:
+                raise self.failure(error)
+            wanted = {i.name for i in code.facts.imports if i.module == code.abi.kernel_module}
+            module = code.abi.kernel_module.encode()
+            for name in sorted(wanted & set(code.abi.kernel_functions)):
+                raw = name.encode()
+                code.export_get(self.context, kernel, raw, c_size_t(len(raw)), byref(found))
+                lib.check(
+                    lib.wasmtime_linker_define(
+                        *(linker, self.context, module, len(module), raw, len(raw), byref(found))
+                    )
+                )
+            memory = Extern()
+            code.export_get(self.context, kernel, b"memory", c_size_t(6), byref(memory))
+            self.state.kernel = Memory(lib, self.context, memory)
+        except BaseException:
+            lib.wasmtime_linker_delete(linker)
+            raise
+        return linker
 
     def close(self) -> None:
         """Free it; what it holds is gone."""
@@ -152,8 +195,9 @@ class Instance:
         if bound is None:
             shape = self.code.shapes.get(name)
             if shape is None:
-                shape = self.code.shapes[name] = Shape(name, self.code.signature(name))
-            bound = self.bound[name] = Bound(self, shape, self.export(name, FUNC))
+                shape = self.code.shapes[name] = self.code.shape(name)
+            make = self.code.abi.bound or Bound
+            bound = self.bound[name] = make(self, shape, self.export(name, FUNC))
             self.entries[name] = bound.enter
         return bound
 
@@ -255,11 +299,12 @@ class Shape:
 
     __slots__ = (
         *("ended", "length", "name", "pack", "plain", "plan", "signature", "single", "slots"),
-        *("unpack", "wide_result"),
+        *("core", "unpack", "wide_result"),
     )
 
-    def __init__(self, name: str, signature: Signature) -> None:
+    def __init__(self, name: str, signature: Signature, core: str = "") -> None:
         self.name = name
+        self.core = core
         self.signature = signature
         inward, outward = signature.core_parameters, signature.core_results
         self.length = max(len(inward), len(outward), 1)
@@ -309,12 +354,22 @@ class Bound:
         self._call: Callable[..., int | None] = instance.code.call
         if instance.code.lib.tier != "direct":
             self._call = self._checked
-        self.enter: Callable[[tuple[Any, ...]], Any] = (
-            self._plain_entry() if shape.plain else self._wide_entry()
-        )
+        self.enter: Callable[[tuple[Any, ...]], Any]
+        if type(self) is not Bound:
+            self.enter = self._own_entry
+        else:
+            self.enter = self._plain_entry() if shape.plain else self._wide_entry()
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
         return self.enter(arguments)
+
+    def _own_entry(self, arguments: tuple[Any, ...]) -> Any:
+        """The way in for an ABI that packs and unpacks by itself."""
+        self._pack(self._view, 0, *self.pack(arguments))
+        error = self._call(*self.wire)
+        if error or self._trap:
+            raise self.instance.failure(error)
+        return self.unpack(self._unpack(self._view))
 
     def _plain_entry(self) -> Callable[[tuple[Any, ...]], Any]:
         """The way in for numbers alone: a closure, since attributes would be a tenth of the call."""

@@ -13,7 +13,7 @@ from hastack._core._errors import InvalidArgument, ModuleRefused, Trap, WasmErro
 
 from . import _events, _signatures
 from ._abi import adapt
-from ._admission import admit
+from ._admission import admit, excesses
 from ._batch import Batch
 from ._capi import library
 from ._code import Code, grants_of
@@ -22,14 +22,17 @@ from ._engine import engine
 from ._fiber import run
 from ._limits import Limits
 from ._pool import Pool
-from ._trust import Unsigned
+from ._trust import Trust, Unsigned
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
+    from ._abi._wasi import Output, Wasi
+    from ._cache import Cache
     from ._instance import Instance
     from ._reader import Facts
+    from ._trust import Verified
 
 __all__ = ("Plugin", "load", "wat")
 
@@ -46,6 +49,7 @@ class Plugin:
         facts: What is known about it: imports, exports, counts.
         limits: What each instance may use.
         abi: ``"plain"``, ``"http"``, ``"wasi"`` or ``"extism"``.
+        verified: What its trust policy found; ``None`` for `Unsigned`.
 
     Example:
         >>> from hastack import wasm
@@ -56,14 +60,13 @@ class Plugin:
         5
     """
 
-    def __init__(
-        self, name: str, digest: str, code: Code, abi: str, *, instances: int, fresh: bool
-    ) -> None:
+    def __init__(self, name: str, digest: str, code: Code, *, instances: int, fresh: bool) -> None:
         self.name = name
         self.digest = digest
         self.facts: Facts = code.facts
         self.limits: Limits = code.limits
-        self.abi = abi
+        self.abi = code.abi.name
+        self.verified: Verified | None = None
         self._code = code
         self._fresh = fresh
         self._pool = Pool(code, instances, fiber=False, name=name)
@@ -213,6 +216,33 @@ class Plugin:
         """
         return bool(self.call("on_http_request", method, path) == 1)
 
+    def run(self, *, args: Sequence[str] | None = None, stdin: bytes = b"") -> Output:
+        """Run a WASI command, in an instance of its own that is freed after it.
+
+        Args:
+            args: Its arguments; by default those of the `Wasi` that it was loaded with.
+            stdin: What it may read.
+
+        Returns:
+            Its status, and what it wrote.
+
+        Raises:
+            InvalidArgument: The module is no command.
+            WasmError: As with `call`; a status other than 0 is none.
+        """
+        from ._abi._wasi import run
+
+        if not self._code.abi.command:
+            raise InvalidArgument("plugin", self.name, "a WASI command: it has no _start")
+        instance = self._pool.another()
+        try:
+            return run(instance, args, stdin)
+        except Trap as error:
+            self._trapped(error)
+            raise
+        finally:
+            self._pool.drop(instance)
+
     def warm(self, count: int = 1) -> None:
         """Have ``count`` instances ready for `call`."""
         self._pool.warm(count)
@@ -239,7 +269,11 @@ class Plugin:
             pool.idle.append(instance)
             return
         pool.drop(instance)
-        if isinstance(error, Trap) and _events.TRAPPED.subscribers:
+        if isinstance(error, Trap):
+            self._trapped(error)
+
+    def _trapped(self, error: Trap) -> None:
+        if _events.TRAPPED.subscribers:
             _events.TRAPPED.publish(
                 _events.PluginTrapped(plugin=self.name, digest=self.digest, detail=str(error))
             )
@@ -248,15 +282,20 @@ class Plugin:
 def load(
     source: str | os.PathLike[str] | bytes,
     *,
-    trust: Unsigned | None = None,
+    trust: Trust | Unsigned | None = None,
     limits: Limits | None = None,
     imports: Mapping[str, Mapping[str, Any]] | None = None,
     functions: Mapping[str, str] | None = None,
     name: str | None = None,
+    signature: bytes | None = None,
     instances: int = 32,
     warm: int = 1,
     fresh: bool = False,
+    cache: Cache | None = None,
     isolate_compiler: bool = True,
+    wasi: Wasi | None = None,
+    config: Mapping[str, str] | None = None,
+    accept: bool = True,
 ) -> Plugin:
     """Verify, admit, compile and link a module.
 
@@ -272,11 +311,17 @@ def load(
         functions: Signatures for exports that take or return bytes or strings, ``{"greet": "(str)
             -> str"}``.
         name: For errors, events and trust; by default the name of the file.
+        signature: A detached signature, when it is not inside the module.
         instances: How many instances there may be at a time.
         warm: How many are made beforehand.
         fresh: Whether each call gets an instance of its own, which is freed after it.
+        cache: Where compiled code is kept.
         isolate_compiler: Whether another process compiles, which is killed when it takes too long.
             Without, compiling hostile code may stall this one.
+        wasi: What a WASI module gets; by default nothing but standard streams of its own.
+        config: Configuration that an Extism plug-in may read.
+        accept: Whether its security version becomes the lowest that is accepted, when the trust
+            policy has `Floors`. `Swap` does that when a version has proved itself.
 
     Raises:
         NotTrusted: It is not signed as demanded.
@@ -286,34 +331,78 @@ def load(
         UnresolvedImports: It imports what was not granted.
         WasmError: Its start function failed.
     """
-    data, name = _read(source, name, limits or Limits())
     limits = limits or Limits()
+    data, name = _read(source, name, limits)
     _validate.integer("instances", instances)
     _validate.integer("warm", warm, minimum=0)
-    digest = hashlib.sha256(data).hexdigest()
     grants = grants_of(imports)
+    digest = hashlib.sha256(data).hexdigest()
+    verified, facts, artefact = _admitted(
+        data, digest, name, trust=trust, signature=signature, limits=limits, cache=cache
+    )
+    adapted = adapt(facts, grants, functions or {}, wasi=wasi, config=config)
+    if artefact is not None:
+        module = compiled(artefact, limits)
+    elif isolate_compiler:
+        artefact = compiler.compile(data, limits)
+        if cache is not None:
+            cache.keep(digest, limits, facts, artefact)
+        module = compiled(artefact, limits)
+    else:
+        module = library().module(engine(limits.stack).handle, data)
+    if _events.COMPILED.subscribers:
+        _events.COMPILED.publish(_events.PluginCompiled(plugin=name, digest=digest))
+    code = Code(module, facts, limits, adapted)
+    plugin = Plugin(name, digest, code, instances=instances, fresh=fresh)
+    # A command runs when it is called, and once.
+    plugin.warm(0 if adapted.command else min(max(warm, 1), instances))
+    plugin.verified = verified
+    if accept and verified is not None:
+        assert isinstance(trust, Trust)
+        trust.accepted(name, verified)
+    if _events.ACTIVATED.subscribers:
+        _events.ACTIVATED.publish(_events.PluginActivated(plugin=name, digest=digest))
+    return plugin
+
+
+def _admitted(
+    data: bytes,
+    digest: str,
+    name: str,
+    *,
+    trust: Trust | Unsigned | None,
+    signature: bytes | None,
+    limits: Limits,
+    cache: Cache | None,
+) -> tuple[Verified | None, Facts, bytes | None]:
+    """Everything that is decided before anything is compiled."""
+    verified = artefact = None
     try:
-        _verify(trust)
-        facts = admit(data, limits)
+        if len(data) > limits.module_bytes:
+            raise ModuleRefused([f"module_bytes {len(data):,}, at most {limits.module_bytes:,}"])
+        if isinstance(trust, Trust):
+            verified = trust.verify(data, name=name, signature=signature)
+            if _events.VERIFIED.subscribers:
+                signed_by = ", ".join(verified.identities)
+                _events.VERIFIED.publish(
+                    _events.PluginVerified(plugin=name, digest=digest, detail=signed_by)
+                )
+        elif not isinstance(trust, Unsigned):
+            raise InvalidArgument("trust", trust, "a Trust, or Unsigned() for what nobody signed")
+        found = cache.find(digest, limits) if cache is not None else None
+        if found is None:
+            return verified, admit(data, limits), None
+        facts, artefact = found
+        reasons = excesses(facts, limits)  # it may have been kept under other limits
+        if reasons:
+            raise ModuleRefused(reasons)
+        return verified, facts, artefact
     except WasmError as error:
         if _events.REFUSED.subscribers:
             _events.REFUSED.publish(
                 _events.PluginRefused(plugin=name, digest=digest, detail=str(error))
             )
         raise
-    adapted = adapt(facts, grants, dict(functions or {}))
-    if isolate_compiler:
-        module = compiled(compiler.compile(data, limits), limits)
-    else:
-        module = library().module(engine(limits.stack).handle, data)
-    if _events.COMPILED.subscribers:
-        _events.COMPILED.publish(_events.PluginCompiled(plugin=name, digest=digest))
-    code = Code(module, facts, limits, adapted.grants, adapted.functions, adapted=adapted)
-    plugin = Plugin(name, digest, code, adapted.name, instances=instances, fresh=fresh)
-    plugin.warm(min(max(warm, 0 if adapted.command else 1), instances))
-    if _events.ACTIVATED.subscribers:
-        _events.ACTIVATED.publish(_events.PluginActivated(plugin=name, digest=digest))
-    return plugin
 
 
 def wat(text: str) -> bytes:
@@ -341,8 +430,3 @@ def _read(
     if len(data) > limits.module_bytes:
         raise ModuleRefused([f"module_bytes, at most {limits.module_bytes:,}"])
     return data, name or path.stem
-
-
-def _verify(trust: Unsigned | None) -> None:
-    if not isinstance(trust, Unsigned):
-        raise InvalidArgument("trust", trust, "Unsigned(), to run what nobody signed")

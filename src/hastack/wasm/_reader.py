@@ -238,6 +238,22 @@ def inspect(data: bytes) -> Facts:
     return _Inspection(data).run()
 
 
+def imported(data: bytes) -> tuple[str, ...]:
+    """What a module imports, as ``module.name``; sorted, and nothing else of it is read.
+
+    Raises:
+        InvalidModule: It cannot be read that far.
+    """
+    inspection = _Inspection(data)
+    for section in sections(data):
+        reader = Reader(data, section.payload, section.end)
+        if section.id == 1:
+            inspection._types(reader)
+        elif section.id == 2:
+            inspection._imports(reader)
+    return tuple(sorted({f"{one.module}.{one.name}" for one in inspection.imports}))
+
+
 class _Inspection:
     """The facts while they are read."""
 

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._follow import Follow
+    from ._framing import Lines
+    from ._multiline import Folder, fold
     from ._syslog_listener import SyslogListener
     from ._where import Where, WhereMistake
     from .engine import Account, Batching, Engine, Parsed
     from .parser import Batch, Counts, Explanation, Format, Parser, Reject, parse
+    from .redaction import Redactor
     from .schema import (
         Applied,
         FieldChange,
@@ -36,10 +39,13 @@ if TYPE_CHECKING:
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "_follow": ("Follow",),
+    "_framing": ("Lines",),
+    "_multiline": ("Folder", "fold"),
     "_syslog_listener": ("SyslogListener",),
     "_where": ("Where", "WhereMistake"),
     "engine": ("Account", "Batching", "Engine", "Parsed"),
     "parser": ("Batch", "Counts", "Explanation", "Format", "Parser", "Reject", "parse"),
+    "redaction": ("Redactor",),
     "schema": (
         "Applied",
         "FieldChange",
@@ -60,6 +66,8 @@ _MODULES: tuple[str, ...] = (
     "combinators",
     "engine",
     "formats",
+    "grok",
+    "redaction",
     "schema",
     "sinks",
     "sources",
@@ -77,13 +85,16 @@ __all__ = (
     "Engine",
     "Explanation",
     "FieldChange",
+    "Folder",
     "Follow",
     "Format",
     "JsonLines",
+    "Lines",
     "Objects",
     "OtelLogs",
     "Parsed",
     "Parser",
+    "Redactor",
     "Reject",
     "Schema",
     "SchemaCache",
@@ -97,6 +108,7 @@ __all__ = (
     "Where",
     "WhereMistake",
     "fingerprint",
+    "fold",
     "infer",
     "parse",
 )

@@ -45,6 +45,8 @@ def clean(line: str, counts: Counts) -> str:
     if line.endswith("\r"):
         line = line[:-1]
         counts.crlf += 1
+    if "\r\n" in line:
+        line = line.replace("\r\n", "\n")  # an entry of several lines
     if line.startswith("\ufeff"):
         line = line[1:]
         counts.bom += 1

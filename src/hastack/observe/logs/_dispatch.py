@@ -45,7 +45,7 @@ class Dispatch:
     """
 
     def __init__(self, formats: Sequence[Format]) -> None:
-        self._formats = formats
+        self.formats = formats
         # By first character, the formats in the order in which they are asked now; by the first
         # few characters, a shortcut where one format may be asked right away.
         self._orders: dict[str, tuple[Format, ...]] = {}
@@ -55,7 +55,16 @@ class Dispatch:
     def candidates(self, first: str) -> tuple[Format, ...]:
         """Formats whose lines may begin with ``first``."""
         key = first if first < "\x80" else ""
-        return tuple(each for each in self._formats if each.starts is None or key in each.starts)
+        return tuple(each for each in self.formats if each.starts is None or key in each.starts)
+
+    def find_raw(self, text: str) -> tuple[Format, Record] | None:
+        """The same for a text that is not clean, of those formats that want it so."""
+        for each in self.formats:
+            if each.raw and text.startswith(each.marks):
+                record = each.try_parse(text)
+                if record is not None:
+                    return each, record
+        return None
 
     def find(self, line: str) -> tuple[Format, Record] | None:
         """The format of a line and its record, or ``None`` when no format reads it."""
@@ -142,6 +151,8 @@ class Reader:
         self._fallback = fallback
         self._miner = miner
         self._mined = mined
+        marks = [mark[0] for each in dispatch.formats if each.raw for mark in each.marks]
+        self._raw = {*marks, *(mark.encode() for mark in marks)}
 
     def run(self, lines: Iterable[str | bytes]) -> Batch:
         """Read lines; each becomes a record or a reject."""
@@ -231,11 +242,14 @@ class Reader:
             counts.long += 1
             batch.rejects.append(Reject(line, place, "too long"))
             return
-        text = line if isinstance(line, str) else decode(line, self._fallback, counts)
-        text = clean(text, counts)
-        counts.long += len(text) > LONG
+        counts.long += len(line) > LONG
+        text = ""
         try:
-            found = self.find(text)
+            found = self._find_raw(line)
+            if found is None:
+                text = line if isinstance(line, str) else decode(line, self._fallback, counts)
+                text = clean(text, counts)
+                found = self.find(text)
         except Exception:
             found = None
         if found is None:
@@ -245,6 +259,12 @@ class Reader:
             batch.records.append(found[1])
         if len(batch.records) > before:
             batch.numbers.append(place)
+
+    def _find_raw(self, line: str | bytes) -> tuple[Format, Record] | None:
+        if line[:1] not in self._raw:
+            return None
+        text = line if isinstance(line, str) else line.decode("utf-8", "surrogateescape")
+        return self.dispatch.find_raw(text)
 
     def text(self, line: str | bytes) -> str:
         """The clean text of a line; nothing is counted."""

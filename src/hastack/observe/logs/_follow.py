@@ -108,16 +108,15 @@ class Follow:
         pause = _SOON
         while True:
             _context.current().check()
-            stopped = self._stopped
+            if self._stopped:
+                for path in self._paths.values():
+                    yield from path.read_out(rules.bytes, time.monotonic())
+                return
             busy = False
             for path in self._paths.values():
                 for chunk in path.look(rules.bytes, time.monotonic()):
                     busy = True
                     yield chunk
-            if stopped:
-                for path in self._paths.values():
-                    yield from path.finish_old()
-                return
             if busy:
                 pause = _SOON
                 continue
@@ -138,7 +137,7 @@ class Follow:
             self._checkpoint.save({**self._checkpoint.found, **files}, now=now)
 
     def stop(self) -> None:
-        """End after one more look at what is there."""
+        """End with what is there by now."""
         self._stopped = True
 
     def close(self) -> None:
@@ -180,6 +179,7 @@ class _Tail:
         self.mark = mark
         self.splitter = LineSplitter(max_line)
         self.until: float | None = None  # when it is given up, once it is an old one
+        self.born = about.st_mtime_ns  # as of its opening
         self.changed = about.st_mtime_ns  # as of the last look
         self.settled = Generation(self.identity, offset, mark, self.changed)
         self._recent = mark
@@ -307,8 +307,17 @@ class _Path:
         yield from self._finish(tail)
         self._say("expired")
 
-    def finish_old(self) -> Iterator[Chunk]:
-        """The last lines of files that were rotated away."""
+    def read_out(self, most: int, now: float) -> Iterator[Chunk]:
+        """What is there now, and no more: somebody may be writing all the time."""
+        path = self._stat()
+        left = (path.size if path is not None else 0) + most
+        idle = 0
+        while idle < 3 and left > 0:  # opening a file, for one, brings nothing yet
+            idle += 1
+            for chunk in self.look(most, now):
+                idle = 0
+                left -= chunk.size
+                yield chunk
         while self._old:
             yield from self._finish(self._old.pop(0))
 
@@ -340,6 +349,8 @@ class _Path:
         self._current = fresh
         if rest is not None:
             yield from self._drain(rest, most)
+        # It may have been copied and truncated more than once since anybody looked.
+        yield from self._between(tail.born, most)
 
     def _replaced(self, most: int, now: float) -> Iterator[Chunk]:
         self._retire(now)

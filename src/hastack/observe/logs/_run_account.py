@@ -29,6 +29,7 @@ class Account:
         lines: Lines that were read and parsed.
         records: Those that became records.
         rejects: Those that did not.
+        folded: Lines that were put to one before them, and are not among ``lines``.
         filtered: Records that ``where`` kept back.
         batches: Batches made of them.
         bytes_read: Bytes taken from the sources; of an archive, compressed.
@@ -47,6 +48,7 @@ class Account:
     lines: int = 0
     records: int = 0
     rejects: int = 0
+    folded: int = 0
     filtered: int = 0
     batches: int = 0
     bytes_read: int = 0
@@ -76,6 +78,7 @@ class Account:
         parts += [
             f"{count} {name}"
             for name, count in (
+                ("folded", self.folded),
                 ("filtered", self.filtered),
                 ("cut", self.cut_lines),
                 ("undelivered", self.undelivered),
@@ -132,12 +135,14 @@ class Ledger:
         dropped: Mapping[str, int],
         damaged: Mapping[str, str],
         undelivered: int,
+        folded: int = 0,
     ) -> Account:
         """The account of now; the arguments are what the sources count."""
         return Account(
             lines=self.lines,
             records=self.records,
             rejects=self.rejects,
+            folded=folded,
             filtered=self.filtered,
             batches=self.batches,
             bytes_read=bytes_read,

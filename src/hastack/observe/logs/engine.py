@@ -34,6 +34,7 @@ from hastack._core._fork import renew_in_child
 
 from . import _engine_events as _events
 from ._batching import Batcher, Batching
+from ._folded import Folded, redacted
 from ._run_account import Account, Ledger
 from .sources import LOOK, AsyncLines, source_of
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._batching import Work
+    from ._folded import Fold
     from ._protocols import BatchLike, FormatLike, ParserLike, Record, RejectLike, Stage
     from ._workers import Ticket
     from .sinks import Sink
@@ -98,6 +100,8 @@ class Engine:
         where: A filter over records, behind the stages; `hastack.observe.logs.Where` makes one of a
             text.
         redact: A last stage, behind the filter, which therefore sees what is redacted.
+        fold: Puts lines that belong together, such as tracebacks, into one: a
+            `hastack.observe.logs.Folder`. Its account is of what comes out.
         batching: When a batch is full.
         processes: Processes that parse. One, the default, parses in the calling thread.
         retries: How often a batch is parsed again because its process died.
@@ -121,6 +125,7 @@ class Engine:
         stages: Iterable[Stage] = (),
         where: Callable[[Record], object] | None = None,
         redact: Stage | None = None,
+        fold: Fold | None = None,
         batching: Batching | None = None,
         processes: int = 1,
         retries: int = 2,
@@ -136,6 +141,7 @@ class Engine:
             raise InvalidArgument("where", where, "a callable that takes a record")
         self._where = where
         self._redact = redact
+        self._fold = None if fold is None else Folded(fold)
         self._rules = batching if batching is not None else Batching()
         self._processes = _validate.integer("processes", processes)
         self._retries = _validate.integer("retries", retries, minimum=0)
@@ -244,6 +250,7 @@ class Engine:
             dropped=tallies.dropped,
             damaged=tallies.damaged,
             undelivered=self._taken - self._ledger.lines,
+            folded=0 if self._fold is None else self._fold.folded,
         )
 
     @property
@@ -390,17 +397,28 @@ class Engine:
     def _gathered(self) -> Iterator[Work | None]:
         """Full batches of lines; ``None`` whenever the source has nothing."""
         batcher = Batcher(self._rules)
+        fold = self._fold
         try:
             for chunk in self._source.chunks(self._rules):
                 now = time.monotonic()
                 if chunk is not None and (chunk.lines or chunk.data is not None):
-                    yield from self._noted(batcher.add(chunk, now))
+                    for folded in (chunk,) if fold is None else fold.add(chunk, now):
+                        yield from self._noted(batcher.add(folded, now))
+                elif fold is not None:
+                    for folded in fold.poll(now):
+                        yield from self._noted(batcher.add(folded, now))
                 yield from self._noted(batcher.poll(now))
                 yield None
         except ContextError:
             # What has been gathered would be lost for good where nothing can be read twice.
-            yield from self._noted(batcher.flush())
+            yield from self._rest(batcher)
             raise
+        yield from self._rest(batcher)
+
+    def _rest(self, batcher: Batcher) -> Iterator[Work]:
+        if self._fold is not None:
+            for folded in self._fold.flush():
+                yield from self._noted(batcher.add(folded, time.monotonic()))
         yield from self._noted(batcher.flush())
 
     def _noted(self, works: Iterator[Work]) -> Iterator[Work]:
@@ -428,6 +446,8 @@ class Engine:
         parsed = Parsed(work.source, records, formats, numbers, batch.rejects, first, work.count)
         if self._redact is not None:
             self._redact.apply(parsed)
+            if parsed.rejects:
+                parsed = attrs.evolve(parsed, rejects=redacted(self._redact, parsed.rejects))
         return parsed
 
     def __repr__(self) -> str:

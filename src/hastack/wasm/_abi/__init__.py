@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _http, _plain
+from . import _extism, _http, _plain, _wasi
 from ._adapted import Adapted
 
 if TYPE_CHECKING:
@@ -23,7 +23,13 @@ def adapt(
     facts: Facts,
     grants: Mapping[str, Mapping[str, HostFunction]],
     functions: Mapping[str, str],
+    *,
+    wasi: _wasi.Wasi | None = None,
+    config: Mapping[str, str] | None = None,
 ) -> Adapted:
     """Grants and signatures for a module, its ABI's and the user's; the user's win."""
-    adapted = _http.adapt(facts) or _plain.adapt(facts)
+    around = _wasi.adapt(facts, wasi)
+    adapted = _extism.adapt(facts, config) or _http.adapt(facts) or around or _plain.adapt(facts)
+    if around is not None and adapted is not around:
+        adapted = adapted.beside(around)
     return adapted.with_users(grants, functions)

@@ -13,7 +13,24 @@ Example:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ._format import Format, Record
 from ._registry import get, known, names, register, unregister
 
-__all__ = ("Format", "Record", "get", "known", "names", "register", "unregister")
+if TYPE_CHECKING:
+    from ._log_format import apache, nginx
+
+__all__ = ("Format", "Record", "apache", "get", "known", "names", "nginx", "register", "unregister")
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"apache", "nginx"}:
+        from . import _log_format  # combinators come with it
+
+        return getattr(_log_format, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

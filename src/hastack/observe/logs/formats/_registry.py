@@ -26,6 +26,7 @@ class _Built(NamedTuple):
     starts: str | None = None
     marks: tuple[str, ...] = ()
     block: bool = False
+    raw: bool = False
 
 
 _DIGITS = "0123456789"
@@ -66,7 +67,9 @@ BUILT_IN: dict[str, _Built] = {
     "dpkg": _Built("_system", "dpkg", SPECIFIC, _DIGITS),
     "apt.history": _Built("_system", "apt", SPECIFIC, "SECRIUDP", _APT, block=True),
     "alternatives": _Built("_system", "alternatives", SPECIFIC, "u", ("update-alternatives ",)),
-    "journal.export": _Built("_system", "journal", SPECIFIC, "_", ("__CURSOR=",), block=True),
+    "journal.export": _Built(
+        "_system", "journal", SPECIFIC, "_", ("__CURSOR=",), block=True, raw=True
+    ),
     "kernel": _Built("_system", "kernel", SPECIFIC, "["),
     "python.traceback": _Built("_traces", "python_traceback", SPECIFIC, "T ", _PYTHON, block=True),
     "java.stacktrace": _Built("_traces", "java_trace", SPECIFIC, f"E{_LOWER}_$", block=True),
@@ -148,6 +151,7 @@ def _build(
         starts=built.starts,
         marks=built.marks,
         block=built.block,
+        raw=built.raw,
         where=(zone, now),
     )
 

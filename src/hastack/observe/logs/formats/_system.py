@@ -192,7 +192,7 @@ def journal(where: Where) -> Format:
         return read_journal(text.encode("utf-8", "surrogateescape"))
 
     fields = dict(_JOURNAL.values())
-    return Format("journal.export", read, fields=fields, marks=("__CURSOR=",), block=True)
+    return Format("journal.export", read, fields=fields, marks=("__CURSOR=",), block=True, raw=True)
 
 
 def kernel(where: Where) -> Format:
