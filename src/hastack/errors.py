@@ -25,6 +25,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   └── ShutdownRequested       the cause given to the cancelled root context
     ├── ForkUnsafe                  RuntimeError; forked from a process that was using gRPC
     ├── DiscoveryError
+    │   ├── OriginHeld              ``origin``, ``writer``: a forwarder has it
     │   └── StoreError              ``code``, ``endpoint``: the store refused
     │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
     │       │   └── StoreTimeout    TimeoutError as well
@@ -95,6 +96,7 @@ from ._core._errors import (
     NoInstance,
     NotAuthorized,
     NotTrusted,
+    OriginHeld,
     OutOfBounds,
     OutOfFuel,
     PolicyDenied,
@@ -151,6 +153,7 @@ __all__ = (
     "NoInstance",
     "NotAuthorized",
     "NotTrusted",
+    "OriginHeld",
     "OutOfBounds",
     "OutOfFuel",
     "PolicyDenied",
