@@ -15,7 +15,8 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from hastack.observe import PrometheusText
+from hastack.observe import MetricsEndpoint, PrometheusText
+from hastack.observe.instruments import Metrics
 
 try:
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -44,7 +45,19 @@ def peers() -> CollectorRegistry:
     return registry
 
 
+def own() -> Metrics:
+    """The same numbers in hastack's instruments."""
+    metrics = Metrics(limit=2000)
+    for place in range(10):
+        counter = metrics.meter("bench", "1.0").counter(f"http.requests.{place}")
+        for number in range(1000):
+            counter.add(number, {"method": "GET", "route": f"/r/{number}", "status": "200"})
+    return metrics
+
+
 def main() -> None:
+    metrics = own()
+    endpoint = MetricsEndpoint(lambda: metrics.collect(RESOURCE))
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], RESOURCE, shutdown_on_exit=False)
     fill(provider)
@@ -57,6 +70,11 @@ def main() -> None:
         "hastack, text": lambda: page.render(data),
         "hastack, OpenMetrics": lambda: page.render(data, accept=OPENMETRICS),
         "hastack, the first page": lambda: PrometheusText().render(data),
+        "hastack's instruments: collecting alone": lambda: metrics.collect(RESOURCE),
+        "hastack's instruments, collected and rendered": lambda: page.render(
+            metrics.collect(RESOURCE)
+        ),
+        "the same, compressed: a whole scrape": lambda: endpoint.answer(encoding="gzip"),
         "OpenTelemetry SDK: collecting alone": reader.get_metrics_data,
         "hastack, with that collection": lambda: page.render(reader.get_metrics_data()),
     }

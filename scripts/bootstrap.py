@@ -32,6 +32,7 @@ PROVIDES = {
     "wabt": ("wat2wasm", "/usr/bin/wat2wasm"),
     "libbpf-dev": ("/usr/include/bpf/bpf_helpers.h",),
     "iproute2": ("ip", "/usr/sbin/ip"),
+    "postgresql": ("initdb", *(f"/usr/lib/postgresql/{n}/bin/initdb" for n in range(13, 20))),
     "gcc": ("gcc", "/usr/bin/gcc"),
     "python3-venv": (),
     "python3-dev": (),

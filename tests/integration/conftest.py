@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import prometheus_servers
 import pytest
+from bpf_objects import cgroup, probed  # noqa: F401  # fixtures
 from etcd_servers import Etcd, TcpProxy, binaries, cluster
 
 

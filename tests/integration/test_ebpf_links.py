@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bpf_objects import built, cgroup_root, kernel_objects, needs, open_descriptors, settles
+from bpf_objects import built, kernel_objects, needs, open_descriptors, settles
 
 from hastack import ebpf
 from hastack.ebpf import _kernel
@@ -38,20 +36,6 @@ def load(spec):
     yield load
     for obj in made:
         obj.close()
-
-
-@pytest.fixture
-def cgroup() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="hastack-test-", dir=cgroup_root()))
-    yield folder
-    for _ in range(100):  # a process that was killed leaves a little later
-        try:
-            folder.rmdir()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    folder.rmdir()
 
 
 def inside(cgroup: Path, code: str) -> str:
@@ -156,17 +140,6 @@ def test_raw_tracepoints_and_tracepoints(load):
         obj.tp.attach("syscalls/none")
     with pytest.raises(InvalidArgument, match="a tracepoint"):
         obj.tp.attach("syscalls")
-
-
-@pytest.fixture(scope="module")
-def probed(tmp_path_factory) -> str:
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    out = tmp_path_factory.mktemp("probed") / "probed"
-    source = Path(__file__).parents[1] / "support" / "probed.c"
-    subprocess.run([compiler, "-O1", "-g", str(source), "-o", str(out)], check=True)
-    return str(out)
 
 
 def test_uprobes_count_every_call(load, probed):

@@ -659,7 +659,16 @@ def test_one_call_wires_everything():
             for point in metrics["hastack.observe.units"].sum.data_points
             for a in [{x.key: x.value.string_value for x in point.attributes}]
         }
-        assert ("main-traces", "emitted") in states
+        assert {("main-traces", "emitted"), ("main-traces", "recovered")} <= states
+        installed.force_flush(20.0)  # what the first requests took is collected after them
+        (took,) = [
+            point
+            for point in server.metrics()["hastack.observe.request.duration"].histogram.data_points
+            if point.attributes[0].value.string_value == "main-traces"
+        ]
+        assert took.count >= 1
+        assert {a.key: a.value.string_value for a in took.attributes}["outcome"] == "delivered"
+        assert "hastack.observe.effort" in server.metrics()
         report = installed.shutdown(10.0)
         assert report, report
         assert set(report.accounts) == {"main-traces", "main-metrics", "main-logs"}

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def built(name: str, *flags: str) -> bytes:
     clang = shutil.which("clang")
     if clang is None:
         pytest.skip("clang is not installed")
-    out = Path(folder().name) / f"{name}{len(flags)}.bpf.o"
+    out = Path(folder().name) / f"{name}{'_'.join(flags)}.bpf.o"
     include = f"/usr/include/{platform.machine()}-linux-gnu"
     source = SOURCES / f"{name}.bpf.c"
     command = [clang, "-g", "-O2", "-target", "bpf", f"-I{include}", *flags]
@@ -86,3 +87,29 @@ def settles(limit: dict[str, int]) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="hastack-test-", dir=cgroup_root()))
+    folder.chmod(0o755)
+    yield folder
+    for _ in range(100):  # a process that was killed leaves a little later
+        try:
+            folder.rmdir()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    folder.rmdir()
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory) -> str:
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    out = tmp_path_factory.mktemp("probed") / "probed"
+    source = Path(__file__).parent / "probed.c"
+    subprocess.run([compiler, "-O1", "-g", str(source), "-o", str(out)], check=True)
+    return str(out)

@@ -483,6 +483,16 @@ SAMPLES = {
             "frames": 2,
         },
         "Traceback (most recent call last):": {"exception": None, "frames": 0},
+        'Traceback (most recent call last):\n  File "a.py", line 1\nE: two\n lines': {
+            "exception": "E",
+            "message": "two",
+        },
+        '  + Exception Group Traceback (most recent call last):\n  |   File "a.py", line 1\n'
+        "  | ExceptionGroup: two (2 sub-exceptions)\n  +-+---- 1 ----\n    | ValueError: 1": {
+            "exception": "ExceptionGroup",
+            "message": "two (2 sub-exceptions)",
+            "frames": 1,
+        },
     },
     "java.stacktrace": {
         'Exception in thread "main" java.lang.IllegalStateException: bad\n'

@@ -132,6 +132,8 @@ OPT_IN = (
     "hastack.cli.",
     "hastack.observe.logs.combinators",
     "hastack.observe.logs.formats._",
+    "hastack.observe.logs.grok",
+    "hastack.observe.logs._grok",
 )
 
 

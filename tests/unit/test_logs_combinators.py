@@ -10,7 +10,7 @@ from hastack.errors import InvalidArgument
 from hastack.observe.logs import _leaf_bounds
 from hastack.observe.logs import combinators as c
 from hastack.observe.logs._bounds import cost
-from hastack.observe.logs._nodes import Leaf, Many, Node, Scan, Seq
+from hastack.observe.logs._nodes import Derive, Leaf, Many, Node, Scan, Seq
 
 
 def both(parser, text):
@@ -421,3 +421,30 @@ def test_times_are_remembered_but_not_for_ever():
         for day in range(1, 32)
     ]
     assert len(set(seen)) == 40 * 31
+
+
+def test_parts_that_the_formats_are_made_of():
+    word = c.Parser(Leaf("[^ ]++", str.upper, expected="a word", nil="-", rare="x"))
+    line = c.seq(c.field("a", word), " ", c.field("b", word))
+    assert both(line, "- ax") == {"a": None, "b": "AX"}
+    assert both(line, "b -") == {"a": "b", "b": None}
+    number = Leaf("[0-9]+", None, expected="a number")
+    halves = c.Parser(
+        Derive(number, {"half": (lambda t: int(t) // 2, "int"), "text": (str, "str")})
+    )
+    assert both(c.seq("<", halves, ">"), "<42>") == {"half": 21, "text": "42"}
+    assert both(c.opt(c.seq("<", halves, ">")), "") == {"half": None, "text": None}
+
+    def refuse(text):
+        raise ValueError(text)
+
+    refused = c.Parser(Derive(number, {"x": (refuse, "int")}))
+    assert both(refused, "1") is None
+    assert "a number" in str(refused.compile().explain("1"))
+
+
+def test_a_choice_of_very_many():
+    words = c.alt(*(c.lit(f"w{number};") for number in range(1000)))
+    assert both(c.field("w", words), "w999;") == {"w": "w999;"}
+    records = c.alt(*(c.seq(f"k{number}=", c.field("v", c.integer)) for number in range(300)))
+    assert both(records, "k299=7") == {"v": 7}

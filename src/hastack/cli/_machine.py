@@ -28,7 +28,7 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
         "urllib3>=2.2",
         "cramjam>=2.9",
     ),
-    "ebpf": ("cffi>=1.16",),
+    "ebpf": ("cffi>=1.16", "cryptography>=43"),
     "logs": ("parsy>=2.1", "msgspec>=0.19", "backports.zstd>=1.0; python_version < '3.14'"),
     "arrow": ("pyarrow>=17",),
     "wasm": ("wasmtime>=36", "cryptography>=43"),

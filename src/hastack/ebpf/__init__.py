@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from ._object import Run as Run
     from ._object import load as load
     from ._object import open as open  # noqa: A004
+    from ._policy import Policy as Policy
+    from ._privileges import drop_privileges as drop_privileges
+    from ._ringbuf import Account as Account
     from ._ringbuf import Batch as Batch
     from ._ringbuf import RingBuffer as RingBuffer
+    from ._signing import Strict as Strict
+    from ._signing import sign as sign
     from ._spec import Call as Call
     from ._spec import Global as Global
     from ._spec import MapSpec as MapSpec
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from ._spec import Spec as Spec
 
 _HOMES = {
+    "Account": ("_ringbuf", "Account"),
     "Batch": ("_ringbuf", "Batch"),
     "Call": ("_spec", "Call"),
     "Global": ("_spec", "Global"),
@@ -30,16 +36,21 @@ _HOMES = {
     "Map": ("_maps", "Map"),
     "MapSpec": ("_spec", "MapSpec"),
     "Object": ("_object", "Object"),
+    "Policy": ("_policy", "Policy"),
     "Program": ("_object", "Program"),
     "ProgramSpec": ("_spec", "ProgramSpec"),
     "RingBuffer": ("_ringbuf", "RingBuffer"),
     "Run": ("_object", "Run"),
     "Spec": ("_spec", "Spec"),
+    "Strict": ("_signing", "Strict"),
+    "drop_privileges": ("_privileges", "drop_privileges"),
     "load": ("_object", "load"),
     "open": ("_object", "open"),
+    "sign": ("_signing", "sign"),
 }
 
 __all__ = (
+    "Account",
     "Batch",
     "Call",
     "Global",
@@ -47,13 +58,17 @@ __all__ = (
     "Map",
     "MapSpec",
     "Object",
+    "Policy",
     "Program",
     "ProgramSpec",
     "RingBuffer",
     "Run",
     "Spec",
+    "Strict",
+    "drop_privileges",
     "load",
     "open",
+    "sign",
 )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hastack._core._errors import InvalidArgument, Unsupported
 
 from . import _kernel, _libbpf, _links, _usdt
+from ._handle import Handle
 from ._kinds import ATTACH_TYPES
 from ._links import Link
 from ._symbols import file_offset, split_target
@@ -39,12 +40,56 @@ def attach(program: Program, target: Any, options: Mapping[str, Any]) -> Link:
         raise Unsupported(
             f"attaching {program.name}", f"hastack attaches no programs of type {program.type}"
         )
+    given = dict(options)
     try:
-        return way(program, target, **options)
+        if given.pop("swappable", False):
+            return _through_slot(way, program, target, given)
+        return way(program, target, **given)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
         raise InvalidArgument("options", sorted(options), f"options of {program.type}") from None
+
+
+class _Stub:
+    """What a way of attaching needs to know of a program: here, of the one in front of the slot."""
+
+    def __init__(self, program: Program, handle: Handle) -> None:
+        self._handle = handle
+        self.spec = program.spec
+        self.name = program.name
+        self.type = program.type
+        self.attach_type = program.attach_type
+
+
+def _through_slot(
+    way: Callable[..., Link], program: Program, target: Any, options: dict[str, Any]
+) -> Link:
+    """Attach a stub that jumps to the program, so that another can take its place."""
+    if program.type not in _SLOTS:
+        raise InvalidArgument("swappable", True, f"a program of type {' or '.join(_SLOTS)}")
+    operation = f"make a slot for {program.name}"
+    name = f"slot of {program.name}"
+    slot = Handle(name, _kernel.create_map("prog_array", 4, 4, 1), keep_in_child=False)
+    stub = None
+    try:
+        with slot as fd, program._handle as first:
+            _links.fill_slot(fd, first, operation)
+            made = _links.stub(program.type, program.attach_type, fd, operation)
+        stub = Handle(f"stub of {program.name}", made)
+        link = way(_Stub(program, stub), target, **options)
+    except BaseException:
+        slot.close()
+        raise
+    finally:
+        if stub is not None:
+            stub.close()  # the link holds the program
+    link.program = program
+    link._slot = slot
+    return link
+
+
+_SLOTS = ("kprobe", "raw_tracepoint", "tracepoint", "perf_event")
 
 
 def _link(program: Program, at: int, where: str, **more: Any) -> Link:
@@ -343,8 +388,6 @@ class _SocketLink(Link):
     """Programs on maps of sockets have no kernel link on older kernels; this looks like one."""
 
     def __init__(self, program: Program, fd: int, attach: int, where: str) -> None:
-        from ._handle import Handle
-
         self._handle = Handle(where, fd, keep_in_child=False)
         self._others = ()
         self._attach = attach

@@ -64,6 +64,11 @@ class Codec:
     def __repr__(self) -> str:
         return f"<{self.spelling}, {self.size} bytes>"
 
+    @property
+    def layout(self) -> str:
+        """What two types must have in common for one to read what the other has written."""
+        return f"{self.row_format or 'bytes'}/{self.size}"
+
     def decode(self, data: Buffer, offset: int = 0) -> Any:
         """The value whose bytes start at ``offset``."""
         raise NotImplementedError
@@ -183,6 +188,10 @@ class _Array(Codec):
             prefix = "<" if order == "little" else ">"
             self._struct = Struct(f"{prefix}{count}{inner.row_format}")
 
+    @property
+    def layout(self) -> str:
+        return f"[{self.count}]{self.inner.layout}"
+
     def decode(self, data: Buffer, offset: int = 0) -> tuple[Any, ...]:
         if self._struct is not None:
             return self._struct.unpack_from(data, offset)
@@ -207,6 +216,11 @@ class _Compound(Codec):
         make = named(_identifier(name or "anonymous"), self.fields)
         make.__module__ = __name__
         self.make = make
+
+    @property
+    def layout(self) -> str:
+        members = (f"{p.name}@{p.start}.{p.shift}.{p.bits}:{p.codec.layout}" for p in self.parts)
+        return f"{{{', '.join(members)}}}/{self.size}"
 
     def _members(self, value: Any, where: str) -> dict[str, Any]:
         if isinstance(value, Mapping):

@@ -75,10 +75,11 @@ _LIBC = """
 long syscall(long number, long a, void *b, long c, long d, long e, long f);
 int vsnprintf(char *str, size_t size, const char *format, void *arguments);
 """
+_NEWER: Final = {"fsopen": 430, "fsconfig": 431, "fsmount": 432}  # the same on all machines
 # Numbers of system calls that Python has no function for, by machine.
 _NUMBERS: Final[dict[str, dict[str, int]]] = {
-    "x86_64": {"bpf": 321, "perf_event_open": 298, "fsopen": 430, "fsconfig": 431, "fsmount": 432},
-    "aarch64": {"bpf": 280, "perf_event_open": 241, "fsopen": 430, "fsconfig": 431, "fsmount": 432},
+    "x86_64": {"bpf": 321, "perf_event_open": 298, "capset": 126, "prctl": 157, **_NEWER},
+    "aarch64": {"bpf": 280, "perf_event_open": 241, "capset": 91, "prctl": 167, **_NEWER},
 }
 _INSTALL = "apt-get install libbpf1, or name the file in HASTACK_LIBBPF"
 _KEPT = 64  # messages of libbpf kept per thread, the newest

@@ -38,6 +38,8 @@ class Link:
         others: Further descriptors that end with it.
     """
 
+    _slot: Handle | None = None
+
     def __init__(
         self, fd: int, program: Program, target: str, others: tuple[int, ...] = ()
     ) -> None:
@@ -67,7 +69,7 @@ class Link:
     @property
     def updatable(self) -> bool:
         """Whether `update` can exchange its program."""
-        return self.type in _UPDATABLE
+        return self._slot is not None or self.type in _UPDATABLE
 
     def update(self, program: Program) -> None:
         """Exchange the program in one step: every packet or call meets the old or the new one.
@@ -78,6 +80,11 @@ class Link:
         Raises:
             KernelRefused: The kernel does not exchange programs of such links, or not for this one.
         """
+        if self._slot is not None:
+            with self._handle, self._slot as fd, program._handle as new:
+                fill_slot(fd, new, f"update {self._handle.name}")
+                self.program = program
+            return
         with self._handle as fd, program._handle as new:
             attributes = pack("=IIII", fd, new, 0, 0)
             _kernel.call(_kernel.LINK_UPDATE, attributes, f"update {self._handle.name}")
@@ -119,6 +126,8 @@ class Link:
         self._handle.close()
         for each in self._others:
             each.close()
+        if self._slot is not None:
+            self._slot.close()
 
     def release(self) -> None:
         """Give the descriptor back without detaching: a pinned link goes on."""
@@ -142,6 +151,34 @@ class Link:
                 f"{handle.name} was never closed", ResourceWarning, stacklevel=2, source=self
             )
             self.close()
+
+
+def fill_slot(fd: int, program: int, operation: str) -> None:
+    """Put a program into the first slot of a program array: the next run is its."""
+    library = _libbpf.library()
+    if library.lib.bpf_map_update_elem(fd, bytes(4), pack("=I", program), 0) < 0:
+        raise _libbpf.refused(operation, library.ffi.errno)
+
+
+def stub(kind: str, attach: str, slot: int, operation: str) -> int:
+    """A program that jumps to the one in a slot, and returns 0 when there is none.
+
+    Kinds of links that the kernel does not exchange (uprobe, raw tracepoint) stay attached to this
+    while the slot changes. Source: ``bpf_tail_call`` in bpf-helpers(7).
+    """
+    code = b"".join(
+        (
+            pack("=BBhi", 0x18, 0x12, 0, slot) + bytes(8),  # r2 = the array; r1 is the context
+            pack("=BBhi", 0xB7, 3, 0, 0),  # r3 = its first slot
+            pack("=BBhi", 0x85, 0, 0, 12),  # bpf_tail_call, which does not come back
+            pack("=BBhi", 0xB7, 0, 0, 0),
+            pack("=BBhi", 0x95, 0, 0, 0),
+        )
+    )
+    done = _kernel.load_program(kind, code, attach=attach)
+    if done < 0:
+        raise _libbpf.refused(operation, -done)
+    return done
 
 
 def tracepoint_id(group: str, name: str) -> int:

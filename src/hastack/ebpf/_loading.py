@@ -179,6 +179,8 @@ def _collect(spec: Spec, wishes: Wishes, handle: Any) -> Loaded:
         for name in (*spec.maps, *wishes.data):
             found = lib.bpf_object__find_map_by_name(handle, name.encode())
             fd = lib.bpf_map__fd(found) if found != ffi.NULL else -1
+            # A map that was reused answers to the name that it has in the kernel.
+            fd = wishes.reuse.get(name, fd)
             if fd >= 0:
                 loaded.maps[name] = os.dup(fd)
         for name in spec.programs:

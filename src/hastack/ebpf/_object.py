@@ -9,9 +9,9 @@ from pathlib import Path
 from struct import pack, unpack_from
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
-from hastack._core._errors import ClosedError, InvalidArgument, Unsupported
+from hastack._core._errors import ClosedError, InvalidArgument, PolicyViolation, Unsupported
 
-from . import _attach, _kernel, _libbpf, _loading, _pins
+from . import _attach, _kernel, _libbpf, _loading, _pins, _readback
 from ._globals import Globals
 from ._handle import Handle
 from ._maps import Map
@@ -19,11 +19,12 @@ from ._spec import Spec, read
 from .features import has
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from ._links import Link
     from ._ringbuf import RingBuffer
+    from ._signing import Strict
     from ._spec import ProgramSpec
 
 __all__ = ("Named", "Object", "Program", "Run", "load", "open")
@@ -226,6 +227,12 @@ class Object:
         self._links: list[Link] = []
         self._rings: weakref.WeakSet[RingBuffer] = weakref.WeakSet()
         self._closed = False
+        # What it was loaded with, for its successors.
+        self._values: dict[str, Any] = {}
+        self._sizes: dict[str, int] = {}
+        self._btf = ""
+        self._strict: Strict | None = None
+        self._shared: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         if self._closed:
@@ -300,6 +307,95 @@ class Object:
             raise
         return tuple(made)
 
+    def _become(self, new: Object) -> None:
+        """Take over the parts of a successor, which is closed by that.
+
+        Maps that both share stay the same Python objects: whoever holds one goes on with it.
+        """
+        gone: list[Any] = []
+        maps: dict[str, Map] = {}
+        for name, each in new.maps.items():
+            shared = name in new._shared
+            maps[name] = self.maps[name] if shared else each
+            gone.append(each if shared else self.maps.get(name, each))
+        gone += [each for name, each in self.maps.items() if name not in maps]
+        gone += [program._handle for program in self.programs.values()]
+        gone += self._sections.values()
+        earlier = self.globals
+        for program in new.programs.values():
+            program._owner = self
+        self.spec, self.programs, self._sections = new.spec, new.programs, new._sections
+        self.maps, self.globals = Named("map", maps), new.globals
+        self._code, self._values, self._sizes = new._code, new._values, new._sizes
+        new._closed = True
+        earlier._close()
+        kept = set(map(id, maps.values()))
+        for each in gone:
+            if id(each) not in kept:
+                each.close()
+
+    def prepare(
+        self,
+        source: Spec | str | Path | bytes,
+        *,
+        name: str | None = None,
+        globals: Mapping[str, Any] | None = None,  # noqa: A002  # what C calls them
+        programs: Iterable[str] | None = None,
+        on_incompatible: str = "fail",
+        signature: bytes | str | Path | None = None,
+    ) -> Object:
+        """Load a successor of this object, which shares its maps, for a later `update`.
+
+        Maps of the same name and layout are shared, and so are sections of global variables whose
+        layout is the same: nothing that the programs have counted is lost. Constants keep the
+        values that this object was loaded with, unless ``globals`` gives others.
+
+        Args:
+            source: An object file: its path, its content, or what `open` made of it.
+            name: What to call it.
+            globals: Values of constants, by name.
+            programs: Names of the programs to load; without it, those that this object has.
+            on_incompatible: What to do with a map of another layout: ``"fail"``, ``"recreate"``
+                (it starts empty) or ``"migrate"`` (entries are copied, members by name).
+            signature: Where this object was loaded strictly, so is its successor.
+
+        Raises:
+            MapIncompatible: A map has another layout, or its entries do not fit.
+        """
+        from ._update import prepare
+
+        spec = source if isinstance(source, Spec) else open(source, name=name)
+        return prepare(self, spec, globals or {}, programs, on_incompatible, signature)
+
+    def update(self, source: Object | Spec | str | Path | bytes, **options: Any) -> None:
+        """Exchange the programs of this object for those of another, in place.
+
+        Every link goes over to the program of the same name: in one step where the kernel
+        exchanges programs (cgroup, XDP, tcx, sk_lookup, iterators), through the slot where the
+        program was attached with ``swappable=True``. When one of them cannot, those before it go
+        back, and nothing has changed. Global variables of shared sections go on; others are copied
+        by name just before.
+
+        Args:
+            source: What `prepare` returned, or what it takes.
+            **options: The options of `prepare`.
+
+        Raises:
+            Unsupported: A link can neither be exchanged nor goes through a slot.
+            InvalidArgument: A program that is attached has no successor.
+            KernelRefused: The kernel refused; everything is as it was.
+        """
+        from ._update import update
+
+        if isinstance(source, Object):
+            update(self, source)
+            return
+        candidate = self.prepare(source, **options)
+        try:
+            update(self, candidate)
+        finally:
+            candidate.close()
+
     def close(self) -> None:
         """Stop readers, detach links, give maps and programs back; more than once does nothing."""
         if self._closed:
@@ -369,6 +465,8 @@ def load(
     pin_root: str | Path | None = None,
     on_incompatible: str = "fail",
     btf: str | Path | None = None,
+    strict: Strict | None = None,
+    signature: bytes | str | Path | None = None,
 ) -> Object:
     """Load an object into the kernel.
 
@@ -386,9 +484,14 @@ def load(
         on_incompatible: What to do with a pinned map of another shape: ``"fail"``, ``"recreate"``
             (its entries are lost) or ``"migrate"`` (entries are copied as far as they fit).
         btf: File with the types of the kernel, for kernels that do not bring them.
+        strict: Refuse what is not signed or does what is forbidden, and compare what the kernel
+            holds with what was meant.
+        signature: For strict loading, what `sign` made: its path or its content.
 
     Raises:
         MalformedObject: It is no eBPF object.
+        SignatureInvalid: Strict loading wants a signature that is not there or not good.
+        PolicyViolation: Strict loading forbids what the object does.
         VerifierError: The verifier rejected a program.
         KernelRefused: The kernel refused something else.
         MapIncompatible: A map to be used has another shape.
@@ -396,7 +499,64 @@ def load(
         MissingDependency: cffi is not installed.
     """
     spec = source if isinstance(source, Spec) else open(source, name=name)
+    for which, given in (("max_entries", max_entries), ("reuse", reuse), ("inner", inner)):
+        for each in given or {}:
+            if each not in spec.maps:
+                known = ", ".join(spec.maps) or "nothing"
+                raise InvalidArgument(f"{which}[{each!r}]", each, f"a map of the object: {known}")
+    if strict is not None:
+        _admit(spec, strict, signature, reuse or {})
+    sizes = max_entries or {}
     chosen = _chosen(spec, programs)
+    with _pins.plan(spec, pin_root, on_incompatible, sizes) as pins:
+        for each, held in (reuse or {}).items():
+            _pins.require_same(spec.maps[each], held, sizes.get(each))
+        made = _load(
+            spec,
+            chosen,
+            globals or {},
+            sizes,
+            {**pins.reused, **{each: held.fd for each, held in (reuse or {}).items()}},
+            inner={each: held.fd for each, held in (inner or {}).items()},
+            btf=os.fspath(btf) if btf else "",
+        )
+        try:
+            if strict is not None:
+                _readback.compare(made)
+            pins.settle(made.maps)
+        except BaseException:
+            made.close()
+            raise
+        made._strict = strict
+        return made
+
+
+def _admit(
+    spec: Spec,
+    strict: Strict,
+    signature: bytes | str | Path | None,
+    reuse: Iterable[str],
+) -> None:
+    """Refuse what is not signed, or does what the policy forbids, before the kernel sees it."""
+    held = Path(signature).read_bytes() if isinstance(signature, (str, Path)) else signature
+    policy = strict.check(spec.content, held)
+    pinned = {name for name, each in spec.maps.items() if each.pinning != "none"}
+    found = policy.violations(spec, foreign={*reuse, *pinned})
+    if found:
+        raise PolicyViolation(found)
+
+
+def _load(
+    spec: Spec,
+    chosen: Sequence[str],
+    values: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    reuse: Mapping[str, int],
+    *,
+    inner: Mapping[str, int],
+    btf: str,
+) -> Object:
+    """Load what was checked."""
     types = {
         each: "trace_uprobe_multi"
         for each in chosen
@@ -404,33 +564,18 @@ def load(
         in {"uprobe", "uretprobe"}
         and has("link:uprobe_multi")
     }
-    for which, given in (("max_entries", max_entries), ("reuse", reuse), ("inner", inner)):
-        for each in given or {}:
-            if each not in spec.maps:
-                known = ", ".join(spec.maps) or "nothing"
-                raise InvalidArgument(f"{which}[{each!r}]", each, f"a map of the object: {known}")
-    pins = _pins.plan(spec, pin_root, on_incompatible, max_entries or {})
-    try:
-        for each, held in (reuse or {}).items():
-            _pins.require_same(spec.maps[each], held, (max_entries or {}).get(each))
-        wishes = _loading.Wishes(
-            data=_loading.with_values(spec, globals or {}),
-            programs=frozenset(chosen),
-            entries=max_entries or {},
-            reuse={**pins.reused, **{each: held.fd for each, held in (reuse or {}).items()}},
-            inner={each: held.fd for each, held in (inner or {}).items()},
-            types=types,
-            btf=os.fspath(btf) if btf else "",
-        )
-        made = Object(spec, _loading.load(spec, wishes), types)
-        try:
-            pins.settle(made.maps)
-        except BaseException:
-            made.close()
-            raise
-        return made
-    finally:
-        pins.close()
+    wishes = _loading.Wishes(
+        data=_loading.with_values(spec, values),
+        programs=frozenset(chosen),
+        entries=sizes,
+        reuse=reuse,
+        inner=inner,
+        types=types,
+        btf=btf,
+    )
+    made = Object(spec, _loading.load(spec, wishes), types)
+    made._values, made._sizes, made._btf = dict(values), dict(sizes), btf
+    return made
 
 
 def _chosen(spec: Spec, programs: Iterable[str] | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from errno import ENOENT
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from hastack._core._errors import InvalidArgument, KernelRefused, MapIncompatible
 
@@ -118,6 +118,12 @@ class Pins:
                     aside.rename(path)
             else:
                 maps[name].pin(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Give the descriptors back."""

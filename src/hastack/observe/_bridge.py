@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from hastack import events
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ._event_mapping import Mapped
     from ._options import EventsConfig
     from ._scrape import MetricsEndpoint
-    from .instruments import Metrics
+    from .instruments import Histogram, Metrics
     from .pipeline import Pipeline
 
 _SCOPE = "hastack"
@@ -113,6 +114,7 @@ def observe_accounts(metrics: Metrics, pipeline: Pipeline) -> None:
     def totals() -> Iterable[tuple[float, dict[str, Any]]]:
         for name, account in pipeline.accounts().items():
             yield account.emitted, {"exporter": name, "state": "emitted"}
+            yield account.recovered, {"exporter": name, "state": "recovered"}
             yield account.sent, {"exporter": name, "state": "sent"}
             for reason, count in account.dropped.items():
                 yield count, {"exporter": name, "state": "dropped", "reason": reason}
@@ -123,6 +125,23 @@ def observe_accounts(metrics: Metrics, pipeline: Pipeline) -> None:
             yield account.in_flight, {"exporter": name, "state": "in_flight"}
             yield account.spilled, {"exporter": name, "state": "spilled"}
 
+    def effort() -> Iterable[tuple[float, dict[str, Any]]]:
+        for name, account in pipeline.accounts().items():
+            for kind in ("retried", "repaired", "suppressed"):
+                yield getattr(account, kind), {"exporter": name, "kind": kind}
+
+    durations = meter.histogram(
+        "hastack.observe.request.duration", unit="s", description="Time of requests to backends"
+    )
+    for exporter in pipeline.exporters:
+        exporter._took = partial(_record, durations, exporter.name)
+    meter.observe(
+        "hastack.observe.effort",
+        effort,
+        kind="counter",
+        unit="{occurrence}",
+        description="Requests made again, values repaired, units of the exporter's own left out",
+    )
     meter.observe(
         "hastack.observe.units",
         totals,
@@ -136,6 +155,10 @@ def observe_accounts(metrics: Metrics, pipeline: Pipeline) -> None:
         unit="{unit}",
         description="Spans, records and data points that wait",
     )
+
+
+def _record(durations: Histogram, exporter: str, outcome: str, took: float) -> None:
+    durations.record(took, {"exporter": exporter, "outcome": outcome})
 
 
 def observe_scrapes(metrics: Metrics, endpoint: MetricsEndpoint) -> None:

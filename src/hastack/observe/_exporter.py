@@ -87,6 +87,7 @@ class Exporter(Spilling):
             raise InvalidArgument("name", name, "a name that can be that of a directory")
         self.name = name
         self.signal = signal
+        self._took: Callable[[str, float], None] | None = None  # told of each request
         self._measure = measure or (of_record if signal == "logs" else of_span)
         self._wires = (wire,) if fallback is None else (wire, fallback)
         self._wire = wire
@@ -311,11 +312,14 @@ class Exporter(Spilling):
             self._tell_drops()
             self._look_around()
             return
+        began = time.monotonic()
         try:
             answer = wire.transport.send(index, data, self._timeout)
         except Exception as error:  # a transport of somebody else's
             answer = NoAnswer("unreadable", repr(error))
         verdict = judge(wire.rules, answer, units=body.units)
+        if self._took is not None:
+            self._took(verdict.kind.value, time.monotonic() - began)
         if permit is not None:
             permit.success() if verdict.healthy else permit.failure()
         self._settle(index, launch, verdict, data)

@@ -172,3 +172,9 @@ SEC("?xdp") int not_here(struct xdp_md *ctx)
 }
 
 char LICENSE[] SEC("license") = "GPL";
+
+__u64 seen_a, seen_b;
+SEC("?uprobe") int slot_a(void *ctx) { __sync_fetch_and_add(&seen_a, 1); return 0; }
+SEC("?uprobe") int slot_b(void *ctx) { __sync_fetch_and_add(&seen_b, 1); return 0; }
+SEC("?raw_tp/sys_enter") int raw_a(void *ctx) { __sync_fetch_and_add(&seen_a, 1); return 0; }
+SEC("?raw_tp/sys_enter") int raw_b(void *ctx) { __sync_fetch_and_add(&seen_b, 1); return 0; }

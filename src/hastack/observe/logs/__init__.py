@@ -66,6 +66,7 @@ _MODULES: tuple[str, ...] = (
     "combinators",
     "engine",
     "formats",
+    "grok",
     "redaction",
     "schema",
     "sinks",

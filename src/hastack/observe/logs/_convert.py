@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._schema_fields import Path, SchemaField
 
-__all__ = ("Converter", "Level", "Outcome")
+__all__ = ("Converter", "Level", "Outcome", "list_reader")
 
 _LOOKED_AT: Final = {"ip", "uuid", "url"}  # texts all, so that their class says nothing
 _KEPT: Final = 256  # records with unknown fields of one batch whose fields are counted
@@ -120,7 +120,7 @@ def _written(level: Level, fields: Sequence[SchemaField]) -> Callable[..., None]
         slow = ""
         if field.type == "object":
             slow = f"elif v.__class__ is dict: inner[{objects.index(name)}].append(v)"
-        scope[f"f{at}"] = reader(field.type) if field.items is None else _list_of(field.items)
+        scope[f"f{at}"] = reader(field.type) if field.items is None else list_reader(field.items)
         lines += _lines_of(at, number, _test(field), slow)
     lines += ["        if len(r) != n:", "            strange.append(r)"]
     arguments = ", ".join(f"{name}={name}" for name in scope)
@@ -158,7 +158,7 @@ def _lines_of(at: int, number: int, test: str, slow: str) -> Iterable[str]:
     yield f"                    if w is None: nulls[{number}] += 1"
 
 
-def _list_of(word: str) -> Callable[[Any], Any]:
+def list_reader(word: str) -> Callable[[Any], Any]:
     """Reads lists whose items are all of one type, or null."""
     allowed = {word, "int", "null"} if word == "float" else {word, "null"}
 

@@ -96,7 +96,7 @@ class Drift:
 
     Args:
         fields: Of the first version.
-        numbers: Whether texts may be numbers.
+        numbers: Whether texts of new fields may be numbers.
         window: Records of a window.
         sustain: Windows in a row that must disagree before a type changes.
         sample: Records of a window whose texts are looked at.
@@ -161,7 +161,7 @@ class Drift:
         for at, values in outcome.broken.items():
             tally = self._broken[at]
             for value in values:
-                word = type_of(value, numbers=self._numbers)
+                word = type_of(value, numbers=converter.fields[at].numbers)
                 tally[word] = tally.get(word, 0) + 1
         for number, each in outcome.strange:
             level = converter.levels[number]
@@ -207,7 +207,8 @@ class Drift:
         for column, (number, path) in enumerate(self._texts):
             tally = tallies[number] = {}
             for values in self._sample.items:
-                word = type_of(values[column], numbers=self._numbers, name=path[-1])
+                numbers = self.converter.fields[number].numbers
+                word = type_of(values[column], numbers=numbers, name=path[-1])
                 tally[word] = tally.get(word, 0) + 1
         return tallies
 
@@ -251,7 +252,9 @@ class Drift:
             ready = [name for name, each in count.children.items() if each.seen >= _SIGHTINGS]
             grown = Count()
             grown.children = {name: count.children.pop(name) for name in ready[:room]}
-            news += fields_of(grown, records=0, parent=level.path, nullable=True)
+            news += fields_of(
+                grown, records=0, numbers=self._numbers, parent=level.path, nullable=True
+            )
             if len(count.children) > MAX_FIELDS // 2:
                 count.children.clear()  # keys that are data: no two of them are the same
         return news

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 
+from hastack._core._errors import InvalidArgument
+
 from ._clean import length
 
 __all__ = ("Lines",)
@@ -141,4 +143,7 @@ class Lines:
 
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:
-    return codecs.getincrementaldecoder(encoding)("replace")
+    try:
+        return codecs.getincrementaldecoder(encoding)("replace")
+    except LookupError:
+        raise InvalidArgument("encoding", encoding, "'auto', or an encoding of text") from None

@@ -313,7 +313,7 @@ class _Writer:
 
     def silent(self, node: Node) -> str:
         """Expression of a part whose value nobody wants."""
-        return without_groups(Fused(node).pattern)
+        return without_groups(_Writer().part(node)[0])
 
     def _alternatives(self, node: Alt) -> tuple[str, str]:
         patterns, source = [], "None"
@@ -322,9 +322,10 @@ class _Writer:
             pattern, value, mark = self._marked(self.part, branch)
             patterns.append(pattern)
             marked.append((mark, value))
+        # A chain without parentheses: Python nests no more than 200 of them.
         for mark, value in reversed(marked):
-            source = f"({value} if g{mark} is not None else {source})"
-        return f"(?>{'|'.join(patterns)})", source
+            source = f"{value} if g{mark} is not None else {source}"
+        return f"(?>{'|'.join(patterns)})", f"({source})"
 
     def _named(self, node: Node) -> tuple[str, dict[str, str]]:
         return self.record(node) if node.names else (self.silent(node), {})
@@ -339,8 +340,9 @@ class _Writer:
             branches.append((mark, inner))
         for mark, inner in reversed(branches):
             for name, value in inner.items():
-                fields[name] = f"({value} if g{mark} is not None else {fields[name]})"
-        return f"(?>{'|'.join(patterns)})", fields
+                fields[name] = f"{value} if g{mark} is not None else {fields[name]}"
+        chains = {name: f"({source})" for name, source in fields.items()}
+        return f"(?>{'|'.join(patterns)})", chains
 
     def _repetition(self, node: Many) -> tuple[str, str]:
         body = Fused(node.part)

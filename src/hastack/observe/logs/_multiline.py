@@ -160,6 +160,8 @@ class Folder:
             return "end" if not text else kind if _APT.match(text) else None
         if kind == "panic":
             return kind if not text or _IN_PANIC.match(text) else None
+        if kind == "group":
+            return kind if _IN_TRACEBACK.match(text) else None
         if kind in _PYTHON:
             if _IN_TRACEBACK.match(text) or _TRACEBACK.match(text):
                 return "python" if kind == "python" or not _INDENTED.match(text) else kind
@@ -167,7 +169,7 @@ class Folder:
         if kind == "object":
             return None
         if _TRACEBACK.match(text):
-            return "python"
+            return _kind_of(text)
         return "plain" if _INDENTED.match(text) or _JAVA.match(text) else None
 
     def _journal(self, text: str, line: Line) -> str:
@@ -202,6 +204,8 @@ def _kind_of(text: str) -> str:
         return "object"
     if _PANIC.match(text):
         return "panic"
+    if text.startswith("  + Exception Group Traceback"):
+        return "group"
     return "python" if _TRACEBACK.match(text) else "plain"
 
 

@@ -40,7 +40,9 @@ class SchemaField:
         values: How many values were looked at, nulls left out.
         items: Of a list: the type of all its items if they have one.
         examples: Some of the values, shortened; they are not saved.
-        declared: Whether the grammar of the format says the type.
+        declared: Whether the grammar of the format says the type. That it is a text does not count:
+            an address may be one.
+        numbers: Whether texts may be numbers here: not where the format says what is one.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class SchemaField:
     items: str | None = None
     examples: tuple[str, ...] = attrs.field(default=(), eq=False)
     declared: bool = False
+    numbers: bool = True
 
     @property
     def name(self) -> str:
@@ -107,9 +110,10 @@ class Count:
         if value is None:
             self.tally["null"] = self.tally.get("null", 0) + 1
             return
-        word = (
-            _declared(value, declared) if declared else type_of(value, numbers=numbers, name=name)
-        )
+        if declared is None or declared == "str":
+            word = type_of(value, numbers=numbers and declared is None, name=name)
+        else:
+            word = _declared(value, declared)
         self.tally[word] = self.tally.get(word, 0) + 1
         if word == "object":
             if depth < _MAX_DEPTH:
@@ -162,6 +166,7 @@ def fields_of(
     count: Count,
     *,
     records: int,
+    numbers: bool,
     declared: Mapping[str, str] = _NOTHING,
     parent: Path = (),
     nullable: bool = False,
@@ -171,21 +176,29 @@ def fields_of(
     Args:
         count: What was seen.
         records: In how many objects.
+        numbers: Whether texts may be numbers.
         declared: Types that the grammar of the format says, of those that columns have.
         parent: Where the object is.
         nullable: Whether it may be missing, and all its fields with it.
     """
     found: list[SchemaField] = []
     for name, child in count.children.items():
-        found += _field(child, (*parent, name), records, declared.get(name), nullable=nullable)
+        said = declared.get(name)
+        path = (*parent, name)
+        found += _field(child, path, records, said, numbers and said != "str", nullable)
     for name, word in declared.items():
         if name not in count.children:
-            found.append(SchemaField(path=(name,), type=word, declared=True))
+            text = word == "str"
+            found.append(
+                SchemaField(
+                    path=(name,), type=word, declared=not text, numbers=numbers and not text
+                )
+            )
     return found
 
 
 def _field(
-    count: Count, path: Path, records: int, declared: str | None, *, nullable: bool
+    count: Count, path: Path, records: int, declared: str | None, numbers: bool, nullable: bool
 ) -> Sequence[SchemaField]:
     verdict = vote(count.tally)
     word = verdict.type
@@ -194,7 +207,7 @@ def _field(
     inner: list[SchemaField] = []
     if word == "object":
         if 0 < len(count.children) <= MAX_FIELDS and len(path) <= _MAX_DEPTH:
-            inner = fields_of(count, records=count.objects, parent=path)
+            inner = fields_of(count, records=count.objects, numbers=numbers, parent=path)
         else:
             word = "json"  # a map, an empty object, or deeper than anyone wants columns
     empty = count.tally.get("null", 0) + (count.tally.get("blank", 0) if word != "str" else 0)
@@ -207,7 +220,8 @@ def _field(
         values=verdict.values,
         items=_items(count) if word == "json" else None,
         examples=tuple(count.examples),
-        declared=word == declared,
+        declared=word == declared != "str",
+        numbers=numbers,
     )
     return [field, *inner]
 

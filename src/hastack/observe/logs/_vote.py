@@ -114,4 +114,5 @@ def wilson(successes: int, trials: int, *, z: float = 1.959963984540054) -> floa
     share, square = successes / trials, z * z
     middle = share + square / (2 * trials)
     width = z * sqrt(share * (1.0 - share) / trials + square / (4.0 * trials * trials))
-    return max(0.0, (middle - width) / (1.0 + square / trials))
+    # Rounding must not put it beside what it bounds.
+    return min(share, max(0.0, (middle - width) / (1.0 + square / trials)))

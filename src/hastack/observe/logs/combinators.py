@@ -213,6 +213,7 @@ class Compiled:
 
     def __init__(self, node: Node) -> None:
         self._reader = Reader(node)
+        self.node = node
         self.names = node.names
         self.fused = self._reader.fused
         self.match: Callable[[str, int], tuple[int, Any] | None] = self._reader.match

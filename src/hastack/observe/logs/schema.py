@@ -25,6 +25,10 @@ from hastack._core._errors import InvalidArgument
 from hastack._core._fork import renew_in_child
 
 from ._convert import Converter, Outcome
+from ._export_arrow import arrow_schema
+from ._export_columns import Column, columns_of, row_of
+from ._export_json import json_schema
+from ._export_sql import NAME_BYTES, clickhouse, postgresql
 from ._sample import Reservoir
 from ._schema_diff import FieldChange, SchemaDiff, compare
 from ._schema_fields import Count, SchemaField, fields_of, writes_numbers
@@ -51,6 +55,7 @@ __all__ = (
 
 _PLAIN: Final = "record"  # the format of records that come without one
 _LINES: Final = 10  # times the sample are parsed, so that rarer formats get theirs
+_MADE: Final = frozenset({"_converter", "_columns"})
 _NAMED: Final = 64  # fields of one call that are named in its result
 
 
@@ -85,7 +90,7 @@ class Schema:
         fields: The fields, an object before those inside of it.
         version: From 1; drift counts it up.
         records: How many records were looked at.
-        numbers: Whether texts may be numbers: not where the format writes numbers as such.
+        numbers: Whether texts in new fields may be numbers: not where the format writes numbers.
         pinned: Whether drift is only counted.
         fingerprint: Of the format, see `fingerprint`.
 
@@ -129,7 +134,7 @@ class Schema:
 
     def __getstate__(self) -> dict[str, Any]:
         # What is written for this process stays in it.
-        return {name: value for name, value in self.__dict__.items() if name != "_converter"}
+        return {name: value for name, value in self.__dict__.items() if name not in _MADE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -237,6 +242,108 @@ class Schema:
             return cls(**{**data, "fields": fields})
         except (TypeError, KeyError, AttributeError) as error:
             raise InvalidArgument("data", data, f"a schema as to_data() has it ({error})") from None
+
+    def row(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """A record as a row of the tables that `postgresql` and `clickhouse` define.
+
+        Objects are taken apart into the columns of their fields; lists without a type of items, and
+        what has no column or breaks its type, are JSON texts, the latter all in ``_rest``.
+
+        Example:
+            >>> from hastack.observe import logs
+            >>> schema = logs.infer({"app": [{"http": {"status": 200}}]})["app"]
+            >>> schema.row({"http": {"status": 404, "new": 1}})
+            {'http_status': 404, '_rest': '{"http":{"new":1}}'}
+        """
+        return row_of(record, self._columns)
+
+    @cached_property
+    def _columns(self) -> list[Column]:
+        return columns_of(self.fields, longest=NAME_BYTES)
+
+    def json_schema(self) -> dict[str, Any]:
+        """A JSON Schema (draft 2020-12) of the records as JSON lines have them.
+
+        Example:
+            >>> from hastack.observe import logs
+            >>> logs.infer({"app": [{"took": 1.5}]})["app"].json_schema()["properties"]
+            {'took': {'type': 'number'}}
+        """
+        return json_schema(self.fields, self.format)
+
+    def arrow(self, *, flat: bool = False) -> Any:
+        """A ``pyarrow.Schema``. The metadata of each field says its type in hastack's words.
+
+        Args:
+            flat: One column for each value, as `row` has them without the rest, and not structs.
+
+        Raises:
+            MissingDependency: ``hastack[arrow]`` is not installed.
+        """
+        return arrow_schema(self.fields, flat=flat)
+
+    def postgresql(
+        self, table: str | tuple[str, ...] | None = None, *, not_null: bool = False
+    ) -> str:
+        """``CREATE TABLE`` for PostgreSQL, of the columns that `row` fills.
+
+        Args:
+            table: Its name, with a dot after that of its schema; a tuple if names have dots. That of
+                the format, with ``_`` for dots, if there is none.
+            not_null: Demand values where there always were some; a sample is no promise.
+
+        Raises:
+            InvalidArgument: ``table`` is no name, or there are too many columns.
+
+        Example:
+            >>> from hastack.observe import logs
+            >>> schema = logs.infer({"app": [{"user": "ada", "client": "10.0.0.7"}]})["app"]
+            >>> print(schema.postgresql("logs.app"), end="")
+            CREATE TABLE logs.app (
+                "user" text,
+                client inet,
+                _rest jsonb
+            );
+        """
+        return postgresql(self.fields, table or self._table, not_null=not_null)
+
+    def clickhouse(
+        self,
+        table: str | tuple[str, ...] | None = None,
+        *,
+        order_by: Iterable[str] = (),
+        not_null: bool = False,
+    ) -> str:
+        """``CREATE TABLE`` for ClickHouse, of the columns that `row` fills.
+
+        IP addresses are texts: ClickHouse has no type for both kinds.
+
+        Args:
+            table: See `postgresql`; before the dot stands the database.
+            order_by: Columns of the sorting key, which are never null.
+            not_null: See `postgresql`; what is missing gets ClickHouse's default.
+
+        Raises:
+            InvalidArgument: ``table`` is no name, or ``order_by`` none of a column.
+
+        Example:
+            >>> from hastack.observe import logs
+            >>> schema = logs.infer({"app": [{"status": 200}]})["app"]
+            >>> print(schema.clickhouse("app", order_by=["status"]), end="")
+            CREATE TABLE `app`
+            (
+                `status` Int64,
+                `_rest` Nullable(String)
+            )
+            ENGINE = MergeTree
+            ORDER BY (`status`);
+        """
+        wanted = (order_by,) if isinstance(order_by, str) else order_by
+        return clickhouse(self.fields, table or self._table, order_by=wanted, not_null=not_null)
+
+    @property
+    def _table(self) -> tuple[str, ...]:
+        return (self.format.replace(".", "_"),)
 
     def describe(self) -> str:
         """A table for people: fields, types, confidence, examples."""
@@ -489,7 +596,7 @@ def _inferred(form: str | FormatLike, records: Sequence[Mapping[Any, Any]], key:
         count.add_record(record, numbers=numbers, declared=declared)
     return Schema(
         format=form if isinstance(form, str) else form.name,
-        fields=fields_of(count, records=len(records), declared=declared),
+        fields=fields_of(count, records=len(records), numbers=numbers, declared=declared),
         records=len(records),
         numbers=numbers,
         fingerprint=key,

@@ -167,21 +167,20 @@ class Format:
 
     def _take(self, grammar: Any, fields: Mapping[str, str] | None) -> None:
         if hasattr(grammar, "node") and hasattr(grammar, "compile"):
-            kinds = field_kinds(grammar.node)
-            self._take_compiled(grammar.compile(), fields if fields is not None else kinds)
-        elif hasattr(grammar, "read") and hasattr(grammar, "start"):
-            self._take_compiled(grammar, fields if fields is not None else grammar.kinds)
+            self._take_compiled(grammar.compile(), fields)
+        elif hasattr(grammar, "node") and hasattr(grammar, "read"):
+            self._take_compiled(grammar, fields)
         elif callable(grammar):
             self._fields = dict(fields or {})
             self.try_parse = _guarded(grammar)
-            self._explain = self._say_no
+            self._explain = self._reason(grammar)
         else:
             raise InvalidArgument("grammar", grammar, "combinators, or a function")
 
-    def _take_compiled(self, compiled: Compiled, fields: Mapping[str, str]) -> None:
+    def _take_compiled(self, compiled: Compiled, fields: Mapping[str, str] | None) -> None:
         if not compiled.names:
             raise InvalidArgument("grammar", compiled, "combinators with at least one field()")
-        self._fields = dict(fields)
+        self._fields = field_kinds(compiled.node) if fields is None else dict(fields)
         self.try_parse = compiled.read
         if compiled.start is not None:
             if self._starts is None:
@@ -193,11 +192,20 @@ class Format:
 
         self._explain = explain
 
-    def _say_no(self, line: str) -> LineError | None:
-        if self.try_parse(line) is not None:
-            return None
-        found = self._why(line) if self._why is not None else None
-        return _mistake(line, *(found or (0, f"a line of {self.name}")))
+    def _reason(self, read: Callable[[str], Record | None]) -> Callable[[str], LineError | None]:
+        def explain(line: str) -> LineError | None:
+            expected = f"a line of {self.name}"
+            try:
+                if read(line) is not None:
+                    return None
+            except ValueError:
+                pass
+            except Exception as error:
+                expected = f"what {self.name} does not fail at with {error!r}"
+            found = self._why(line) if self._why is not None else None
+            return _mistake(line, *(found or (0, expected)))
+
+        return explain
 
     @property
     def fields(self) -> Mapping[str, str]:
@@ -243,7 +251,7 @@ def _guarded(read: Callable[[str], Record | None]) -> Callable[[str], Record | N
     def try_parse(line: str) -> Record | None:
         try:
             return read(line)
-        except ValueError:
+        except Exception:  # a line must not be lost over it; `explain` says it
             return None
 
     return try_parse

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -50,23 +49,22 @@ def _decode_lenient(line: str | bytes, why: str) -> Record | None:
     return found if isinstance(found, dict) else None
 
 
-def explain(line: str) -> tuple[int, str] | None:
+def explain(line: str) -> tuple[int, str]:
     """Where a line stops to be a JSON object, and what was expected there."""
-    if decode(line) is not None:
-        return None
     if not line.startswith("{"):
         return 0, "'{'"
+    octets = line.encode("utf-8", "replace")
+    why = "it is too deep (byte 0)"
     try:
-        _decode(line)
+        _decode(octets)
     except _Malformed as error:
-        text = str(error)
-        at = _BYTE.search(text)
-        place = int(at[1]) if at is not None else len(line.encode("utf-8", "replace"))
-        before = line.encode("utf-8", "replace")[:place].decode("utf-8", "ignore")
-        return min(len(before), len(line)), f"JSON ({_BYTE.sub('', text).lower()})"
-    except (ValueError, RecursionError):
-        return 0, "JSON that is not so deep"
-    return len(line), "one JSON object"
+        why = str(error)
+    except RecursionError:
+        pass
+    found = _BYTE.search(why)
+    place = int(found[1]) if found is not None else len(octets)
+    before = octets[:place].decode("utf-8", "ignore")
+    return len(before), f"JSON ({_BYTE.sub('', why).lower()})"
 
 
 def lines(where: Where) -> Format:
@@ -74,11 +72,12 @@ def lines(where: Where) -> Format:
     return Format("json", decode, fields={}, starts="{", explain=explain)
 
 
+_ISO = compile_regex(rf"{_times.ISO}\Z")
 _moment = _times.remembering(_times.iso(UTC))
 
 
 def _time(value: Any) -> Any:
-    if not isinstance(value, str) or re.fullmatch(_times.ISO, value) is None:
+    if not isinstance(value, str) or _ISO.match(value) is None:
         raise ValueError(value)
     return _moment(value)
 

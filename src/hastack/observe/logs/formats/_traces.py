@@ -17,7 +17,8 @@ _FIELDS = {"exception": "str", "message": "str", "frames": "int", "text": "str"}
 _PYTHON_START = re.compile(
     r"  \+ Exception Group Traceback|Traceback \(most recent call last\):", re.ASCII
 )
-_PYTHON_END = re.compile(r"[ |+]{0,64}([A-Za-z_][\w.]*)(?:: (.*))?", re.ASCII)
+_PYTHON_END = re.compile(r"([A-Za-z_][\w.]*)(?:: (.*))?", re.ASCII)
+_GROUP_END = re.compile(r"^  \| ([A-Za-z_][\w.]*)(?:: (.*))?$", re.ASCII | re.MULTILINE)
 _PYTHON_FRAME = re.compile(r'^[ |]{2,64}File "', re.MULTILINE)
 _JAVA = re.compile(
     r'(?:Exception in thread "[^"\n]{0,256}" )?((?:[a-z_$][\w$]*\.){1,32}[A-Z][\w$]*)(?:: ?([^\n]*))?',
@@ -32,10 +33,14 @@ def _python(text: str) -> Record | None:
     if _PYTHON_START.match(text) is None:
         return None
     record: Record = {"exception": None, "message": None}
+    group = _GROUP_END.search(text)
+    if group is not None:
+        record.update(exception=group[1], message=group[2])
+        return {**record, "frames": len(_PYTHON_FRAME.findall(text)), "text": text}
     # The last line that is not indented names the exception; its message may have more lines.
     for line in reversed(text.rstrip("\n").split("\n")[1:]):
         found = _PYTHON_END.fullmatch(line)
-        if found is not None and not line.startswith("  "):
+        if found is not None:
             record.update(exception=found[1], message=found[2])
             break
     return {**record, "frames": len(_PYTHON_FRAME.findall(text)), "text": text}
