@@ -45,6 +45,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── UnresolvedImports       LookupError; ``imports`` that nobody granted
     │   ├── NotTrusted              PermissionError; not signed as demanded
     │   ├── CompileFailed           not compiled within its time and memory
+    │   ├── AuditBroken             ``line``: the first that is not what was written
     │   ├── PoolExhausted           all instances of a plugin are busy
     │   ├── OutOfBounds             IndexError; ``pointer``, ``length``, ``size``
     │   ├── GuestFailed             RuntimeError; the guest says so itself
@@ -62,6 +63,7 @@ Context errors are never retried by hastack policies, although `DeadlineExceeded
 from __future__ import annotations
 
 from ._core._errors import (
+    AuditBroken,
     Cancelled,
     CircuitOpen,
     ClosedError,
@@ -116,6 +118,7 @@ from ._core._errors import (
 )
 
 __all__ = (
+    "AuditBroken",
     "Cancelled",
     "CircuitOpen",
     "ClosedError",

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -779,6 +780,14 @@ def test_an_unhealthy_instance_may_be_marked_instead(url) -> None:
     run(main)
 
 
+def test_what_is_not_found_for_want_of_a_store_says_why() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with discovery.connect(f"etcd://127.0.0.1:{port}", timeout=3.0) as reg:
+        with pytest.raises(StoreUnavailable, match=f"'mail'.* within 3 s: .*127.0.0.1:{port}"):
+            reg.resolve("mail")
+
+
 def test_a_check_that_hangs_is_a_failure_and_holds_one_thread(url) -> None:
     async def main():
         release = threading.Event()
@@ -886,6 +895,10 @@ class _LateWatch:
     @property
     def age(self):
         return time.monotonic() - self._began if self._watch is None else self._watch.age
+
+    @property
+    def trouble(self):
+        return None if self._watch else StoreUnavailable("deaf")
 
     async def __aenter__(self):
         return self

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = (
+    "AuditBroken",
     "Cancelled",
     "CircuitOpen",
     "ClosedError",
@@ -679,6 +680,23 @@ class CompileFailed(WasmError):
 
 class NotTrusted(WasmError, PermissionError):
     """A module is not signed as the trust policy demands; nothing of it was compiled."""
+
+
+class AuditBroken(WasmError):
+    """An audit log is not what was written.
+
+    Args:
+        line: Number of the first line that shows it.
+        message: What is wrong there.
+    """
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(line, message)
+        self.line = line
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}"
 
 
 class PoolExhausted(WasmError):

@@ -187,6 +187,12 @@ class Follower:
         watch = self._watch
         return max(0.0, now - self._certain_at if watch is None else watch.age)
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the watch hears nothing, as far as it knows."""
+        watch = self._opened
+        return None if watch is None else watch.trouble
+
     def close(self) -> None:
         """Say nothing more."""
         self._closed = True
@@ -285,8 +291,8 @@ class ServiceFeed:
 
     @property
     def error(self) -> BaseException | None:
-        """What the store said last when a watch was lost."""
-        found = (each.error for each in self._followers.values())
+        """What the store said last when a watch was lost, or why it says nothing."""
+        found = (each.error or each.trouble for each in self._followers.values())
         return next((each for each in found if each is not None), None)
 
     @property

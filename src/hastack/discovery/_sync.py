@@ -131,6 +131,12 @@ class SyncWatch(Scope):
         age: float = self._inner.age
         return age
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the store could not be asked last; ``None`` as soon as it answers."""
+        trouble: Exception | None = self._inner.trouble
+        return trouble
+
 
 @final
 class SyncLease(Scope):

@@ -110,6 +110,9 @@ class Attempts:
             endpoint=address,
             indeterminate=verdict is Verdict.UNSURE and not self._idempotent,
         )
+        # What grpc says of a connection says more than that there is none.
+        if not isinstance(failure, NotSent) or self._shared.trouble is None:
+            self._shared.trouble = error
         stop = self._final(verdict, failure)
         if stop is None:
             self._tried.add(address)

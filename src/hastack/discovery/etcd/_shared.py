@@ -27,6 +27,7 @@ class Shared:
         self.closed = False
         # What each call carries; None when a token must be asked for first.
         self.metadata: tuple[tuple[str, str], ...] | None = () if options.user is None else None
+        self.trouble: Exception | None = None  # why the last try failed; None after an answer
         self.versions: dict[str, tuple[int, int, int]] = {}
 
     def forget_token(self, used: Any) -> None:

@@ -109,6 +109,7 @@ class Transport:
                 if not shared.endpoints.all_well:
                     shared.endpoints.succeeded(address)
                     self._probe_soon()
+                shared.trouble = None
                 return _wire.response(method).FromString(answer)
             if attempts is None:
                 attempts = Attempts(
@@ -174,7 +175,7 @@ class Transport:
                     line = self._line(address)
                     metadata = await self._ready(line, ctx, left(ctx, ends) / attempts.untried())
                     if line.channel.get_state(True) is not self._grpc.READY:
-                        raise NotSent("UNAVAILABLE", "failed to connect")
+                        raise NotSent("UNAVAILABLE", f"failed to connect to {address}")
                     carried = (*metadata, ("hasleader", "true")) if require_leader else metadata
                     call = line.stream(method, both=True)(metadata=carried)
                     return Stream(self, line.address, call, metadata)

@@ -114,6 +114,11 @@ class WatchHub:
         where = Range(key, end or None, bool(prev))
         return EtcdWatch(self, Subscriber(where, start=start_revision, limit=buffer))
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the store could not be asked last."""
+        return self._client._shared.trouble
+
     def check_open(self) -> None:
         """Raise `ClosedError` when the client was closed."""
         if self._closed:
