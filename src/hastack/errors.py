@@ -12,6 +12,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── ConcurrencyLimited
     │   ├── CircuitOpen
     │   ├── RetryBudgetExhausted
+    │   ├── PolicyDenied            a plugin says no
     │   └── NoInstance              discovery knows of no instance to call
     ├── InvalidArgument             ValueError; ``parameter``, ``value``, ``accepted``
     │   └── InvalidKey              TypeError as well
@@ -24,6 +25,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   └── ShutdownRequested       the cause given to the cancelled root context
     ├── ForkUnsafe                  RuntimeError; forked from a process that was using gRPC
     ├── DiscoveryError
+    │   ├── OriginHeld              ``origin``, ``writer``: a forwarder has it
     │   └── StoreError              ``code``, ``endpoint``: the store refused
     │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
     │       │   └── StoreTimeout    TimeoutError as well
@@ -94,8 +96,10 @@ from ._core._errors import (
     NoInstance,
     NotAuthorized,
     NotTrusted,
+    OriginHeld,
     OutOfBounds,
     OutOfFuel,
+    PolicyDenied,
     PolicyViolation,
     PoolExhausted,
     RateLimited,
@@ -149,8 +153,10 @@ __all__ = (
     "NoInstance",
     "NotAuthorized",
     "NotTrusted",
+    "OriginHeld",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyDenied",
     "PolicyViolation",
     "PoolExhausted",
     "RateLimited",

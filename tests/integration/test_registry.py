@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
@@ -960,6 +961,9 @@ def test_mirrored_instances_are_in_the_same_view_with_origin_and_staleness(url) 
         await store.put(checkpoint("west"), "1")
         await store.put(heartbeat("west"), "")
         await store.put(*mirrored("west", "w"))
+        told = stack.enter_context(
+            events.record(registry_module.InstanceContested, registry_module.InstanceSettled)
+        )
         async with discovery.connect(url) as reg, reg.watch("orders") as feed:
             async with reg.register("orders", "a:1", id="both", grace=0.0):
                 await until(lambda: len(feed.instances) == 2)
@@ -995,8 +999,20 @@ def test_mirrored_instances_are_in_the_same_view_with_origin_and_staleness(url) 
                     if change.kind == "removed":
                         del known[change.instance.id]
                 assert [each.origin for each in known.values()] == ["local"]
+                contests = [
+                    (e.id, e.origins, e.winner)
+                    for e in told
+                    if isinstance(e, registry_module.InstanceContested)
+                ]
+                # At the end it depends on which of two keys is seen to go first.
+                winners = ["west", "local", "west", *["local"] * (len(contests) - 3)]
+                assert contests == [("both", ("local", "west"), each) for each in winners]
+                assert len(contests) in {3, 4}
+                (settled,) = [e for e in told if isinstance(e, registry_module.InstanceSettled)]
+                assert (settled.id, settled.origin) == ("both", "local")
 
-    run(main)
+    with ExitStack() as stack:
+        run(main)
 
 
 # Fork -------------------------------------------------------------------------------------

@@ -41,8 +41,10 @@ __all__ = (
     "NoInstance",
     "NotAuthorized",
     "NotTrusted",
+    "OriginHeld",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyDenied",
     "PolicyViolation",
     "PoolExhausted",
     "RateLimited",
@@ -155,6 +157,12 @@ class NoInstance(Rejected):
     """A service has no instance that could take the call."""
 
     reason_text = "no instance"
+
+
+class PolicyDenied(Rejected):
+    """A policy says no to a request."""
+
+    reason_text = "denied by policy"
 
 
 class RetryBudgetExhausted(Rejected):
@@ -316,6 +324,23 @@ class ForkUnsafe(HastackError, RuntimeError):
 
 class DiscoveryError(HastackError):
     """Service discovery could not do what was asked."""
+
+
+class OriginHeld(DiscoveryError):
+    """A forwarder that is alive has this origin: what becomes of its mirror is that one's to do.
+
+    Args:
+        origin: The forwarded cluster.
+        writer: Who has it, as host, process and a random part.
+    """
+
+    def __init__(self, origin: str, writer: str) -> None:
+        super().__init__(f"origin {origin!r} is forwarded by {writer}: stop that one first")
+        self.origin = origin
+        self.writer = writer
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.origin, self.writer)
 
 
 class StoreError(DiscoveryError):

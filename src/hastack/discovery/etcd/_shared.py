@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING, Any, final
 
 from hastack.ratelimit._retry import RetryBudget
@@ -34,3 +35,8 @@ class Shared:
         """The token in ``used`` is not accepted any more; a newer one is kept."""
         if self.options.user is not None and self.metadata is used:
             self.metadata = None
+
+    def missed(self, address: str) -> None:
+        """An endpoint did not answer."""
+        self.versions.pop(address, None)
+        self.endpoints.failed(address, time.monotonic())
