@@ -314,6 +314,34 @@ def test_values_keep_their_places_among_others():
     ]
 
 
+def test_rejected_lines_are_redacted_too():
+    redactor = logs.Redactor()
+    batch = logs.Parser().parse_lines(["? a@b.co", b"? \xff a@b.co", b"?", '{"mail": "a@b.co"}'])
+    redactor.apply(batch)
+    assert [reject.line for reject in batch.rejects] == ["? [email]", b"? \xff [email]", b"?"]
+    assert [reject.number for reject in batch.rejects] == [0, 1, 2]
+    assert batch.records == [{"mail": "[email]"}]
+    assert redactor.counts == {"email": 3}
+    for rejects in ((logs.Reject("a@b.co", 0, ""),), [SimpleNamespace(line="a@b.co")]):
+        with pytest.raises(InvalidArgument, match="batch"):
+            redactor.apply(SimpleNamespace(records=[], rejects=rejects))
+    redactor.apply(SimpleNamespace(records=[], rejects=(SimpleNamespace(line="fine"),)))
+
+
+def test_an_engine_redacts_what_it_hands_out():
+    lines = [f'{{"user": "u{n}@b.co", "n": {n}}}' for n in range(50)] + ["? x@y.org"] * 3
+    redactor = logs.Redactor()
+    seen = []
+    logs.Engine(lines, stages=[logs.SchemaTracker()], redact=redactor).run(seen.append)
+    records = [record for batch in seen for record in batch.records]
+    assert records == [{"user": "[email]", "n": n} for n in range(50)]
+    assert {reject.line for batch in seen for reject in batch.rejects} <= {
+        "? [email]",
+        b"? [email]",
+    }
+    assert redactor.counts == {"email": 53}
+
+
 def test_keys_that_are_data_are_replaced_too():
     redactor = logs.Redactor(keep=["k@k.co"])
     record = {"a@b.co": 1, 7: 2, "c@d.co": "e@f.co", "x": {"g@h.co": "y"}, "k@k.co": "k@k.co"}
