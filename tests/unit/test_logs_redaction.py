@@ -50,6 +50,8 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_X
         ("github_pat_" + "aB3d" * 9, "[token]"),
         ("glpat-" + "aB3d" * 5, "[token]"),
         ("xoxb-2345678901-AbCdEfGhIjKl", "[token]"),
+        ("xoxb-123456789012-abcdef ghs_" + "a" * 36, "[token] [token]"),
+        ("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.", "[token]"),
         ("AIza" + "Sy4B" * 9, "[token]"),
         ("npm_" + "aB3d" * 9, "[token]"),
         ("pypi-" + "AgEI" * 12, "[token]"),
@@ -190,6 +192,9 @@ def test_hashes_that_are_remembered_are_bounded(monkeypatch):
     assert len(redactor._policy._hashes) <= 4
     for n in range(10):
         redactor.record({f"k{n}": 1})
+    masking = logs.Redactor(ip="mask")
+    assert [masking.text(f"10.0.{n}.7") for n in range(10)] == [f"10.0.{n}.0" for n in range(10)]
+    assert len(masking._policy._addresses) <= 4
     assert len(redactor._policy._plans) <= 4
 
 
