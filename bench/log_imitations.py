@@ -76,7 +76,9 @@ VALUES = {
     "pkg": lambda r: r.choice(_PACKAGES),
     "bool": lambda r: r.choice(("true", "false")),
     "tag": lambda r: r.choice(("View Lock", "RILJ_ACK_WL", "*launch*", "AudioMix", "SyncLoop")),
-    "ws": lambda r: r.choice(("null", f"WorkSource{{{r.randint(10000, 10200)}}}")),
+    "ws": lambda r: r.choice(
+        ("null", f"WorkSource{{{r.randint(10000, 10200)}{r.choice(('', ' com.tencent.mm'))}}}")
+    ),
     "node": lambda r: f"node-{r.randint(0, 255)}",
     "bglnode": lambda r: (
         f"R{r.randint(0, 77):02}-M{r.randint(0, 1)}-N{r.randint(0, 15)}-C:J{r.randint(2, 17):02}-U{r.randint(1, 11):02}"
@@ -88,6 +90,17 @@ VALUES = {
         + r.choice(["Client", "Server", "Task", "Child", "Queue", "Pool", "Lease"])
     ),
     "nodes": lambda r: " ".join(f"dn{r.randint(1, 999)}" for _ in range(r.randint(2, 9))),
+    "unit": lambda r: r.choice(("KB", "KB", "B", "MB")),
+    "maybe": lambda r: "" if r.random() < 0.02 else r.choice(_WORDS),
+    "cbs": lambda r: (
+        r.choice((f"Package_for_KB{r.randint(10**6, 10**7)}", "Microsoft-Windows-Core"))
+        + r.choice(("", "_RTM", "_SP1"))
+        + "~31bf3856ad364e35~amd64~~6.1.1.1"
+    ),
+    "iface": lambda r: r.choice(("alt0", "ee0", "scip0")),
+    "service": lambda r: (
+        "com.apple." + r.choice(("networkd", "Safari.search", "cloudd", "dock.extra"))
+    ),
     "kb": lambda r: str(r.randint(1, 99999)),
 }
 
@@ -166,9 +179,9 @@ SYSTEMS: dict[str, list[tuple[int, str]]] = {
     ],
     "OpenSSH": [
         (280, "Failed password for {fewusers} from {ip} port {int} ssh2"),
-        (130, "Failed password for invalid user {user} from {ip} port {int} ssh2"),
-        (110, "Invalid user {user} from {ip}"),
-        (110, "input_userauth_request: invalid user {user} [preauth]"),
+        (130, "Failed password for invalid user {maybe} from {ip} port {int} ssh2"),
+        (110, "Invalid user {maybe} from {ip}"),
+        (110, "input_userauth_request: invalid user {maybe} [preauth]"),
         (
             300,
             "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost={ip}  user=root",
@@ -225,7 +238,7 @@ SYSTEMS: dict[str, list[tuple[int, str]]] = {
         (120, "Session: {int}_{int} initialized by client SPP."),
         (
             150,
-            "Read out cached package applicability for package: Package_for_KB{int}~31bf3856ad364e35~amd64~~6.1.1.1, ApplicableState: {int}, CurrentState:{int}",
+            "Read out cached package applicability for package: {cbs}, ApplicableState: {int}, CurrentState:{int}",
         ),
         (30, '{id} Creating NT transaction (seq {int}), objectname [6]"(null)"'),
         (30, "{id} Created NT transaction (seq {int}) result 0x00000000, handle @{hex}"),
@@ -298,8 +311,7 @@ SYSTEMS: dict[str, list[tuple[int, str]]] = {
         (100, "risBoot (command {int})"),
         (100, "Fan speeds ( {int} {int} {int} {int} {int} {int} )"),
         (60, "Temperature ({int}) exceeds warning threshold"),
-        (100, "Node {node} detected network connection on network {ip} via interface alt0"),
-        (30, "Node {node} detected network connection on network {ip} via interface ee0"),
+        (100, "Node {node} detected network connection on network {ip} via interface {iface}"),
         (50, "ServerFileSystem: An ServerFileSystem domain panic has occurred on storage{int}"),
         (60, "PSU status ( off off off )"),
         (20, "PSU status ( on off on )"),
@@ -355,6 +367,7 @@ SYSTEMS: dict[str, list[tuple[int, str]]] = {
         (30, "PM response took {int} ms ({int}, {user})"),
         (40, "Received Capabilities for {user} from {ip}"),
         (20, "{time}.{int} DEBUG: [NETWORK] network changed"),
+        (20, "Sandbox: {service}({int}) deny(1) mach-lookup {service}"),
         (20, "PMRD: idle prevented by {user}"),
     ],
     "Thunderbird": [
@@ -460,19 +473,15 @@ SYSTEMS: dict[str, list[tuple[int, str]]] = {
         (60, "attempt_{int}_0000_m_{int}_{int}: Committed"),
         (
             60,
-            "Block broadcast_{int} stored as values in memory (estimated size {float} KB, free {float} KB)",
+            "Block broadcast_{int} stored as values in memory (estimated size {float} {unit}, free {float} {unit})",
         ),
         (
             60,
-            "Block broadcast_{int}_piece0 stored as bytes in memory (estimated size {float} KB, free {float} KB)",
+            "Block broadcast_{int}_piece0 stored as bytes in memory (estimated size {float} {unit}, free {float} {unit})",
         ),
         (
             60,
-            "Block broadcast_{int}_piece0 stored as bytes in memory (estimated size {float} B, free {float} KB)",
-        ),
-        (
-            60,
-            "Block rdd_{int}_{int} stored as bytes in memory (estimated size {float} KB, free {float} KB)",
+            "Block rdd_{int}_{int} stored as bytes in memory (estimated size {float} {unit}, free {float} {unit})",
         ),
         (60, "Started reading broadcast variable {int}"),
         (60, "Reading broadcast variable {int} took {int} ms"),
@@ -530,9 +539,61 @@ SYSTEMS: dict[str, list[tuple[int, str]]] = {
         (20, "mod_jk child init {small} -{small}"),
     ],
 }
+HEADERS = {
+    "Proxifier": "[10.30 {time}] {program} - ",
+    "Android": "03-17 {time}.{ms}  {int}  {int} {letter} {tag2}: ",
+    "OpenSSH": "Dec 10 {time} LabSZ sshd[{int}]: ",
+    "Windows": "2016-09-28 {time}, Info                  {cbsi}    ",
+    "BGL": "{alert} {epoch} 2005.06.03 {bglnode} 2005-06-03-15.42.50.{ms} {bglnode} RAS {part} {level} ",
+    "HPC": "{int} {place} {unix} {state} {epoch} 1 ",
+    "Mac": "Jul  1 {time} calvisitor-10-105-160-95 {app}: ",
+    "Thunderbird": "- {epoch} 2005.11.09 dn{small} Nov 9 {time} dn{small}/dn{small} {app}: ",
+    "Hadoop": "2015-10-18 {time},{ms} {level} [{thread}] {cls}: ",
+    "Spark": "17/06/09 {time} {level} executor.{tag2}: ",
+    "Zookeeper": "2015-07-29 {time},{ms} - {level}  [{thread}] - ",
+    "Apache": "[Sun Dec 04 {time} 2005] [{lowlevel}] ",
+}
+VALUES |= {
+    "ms": lambda r: f"{r.randint(0, 999):03}",
+    "epoch": lambda r: str(r.randint(1117838570, 1131566461)),
+    "program": lambda r: r.choice(("chrome.exe", "chrome.exe *64", "Skype.exe")),
+    "letter": lambda r: r.choice("VDIWE"),
+    "tag2": lambda r: r.choice(
+        ("PowerManagerService", "WindowManager", "ActivityManager", "Audio")
+    ),
+    "cbsi": lambda r: r.choice(("CBS", "CBS", "CBS", "CSI")),
+    "alert": lambda r: "KERNDTLB" if r.random() < 0.05 else "-",
+    "part": lambda r: r.choice(("KERNEL", "KERNEL", "KERNEL", "APP", "DISCOVERY")),
+    "level": lambda r: r.choice(("INFO", "INFO", "WARN", "ERROR", "FATAL")),
+    "lowlevel": lambda r: r.choice(("notice", "error")),
+    "place": lambda r: r.choice(
+        (f"node-{r.randint(0, 255)}", "gige7", "ConnectionMgr", "Interconnect-0N00")
+    ),
+    "unix": lambda r: r.choice(("unix.hw", "boot_cmd", "switch_module")),
+    "state": lambda r: r.choice(("state_change.unavailable", "error", "status", "net.niff.up")),
+    "app": lambda r: r.choice(
+        ("kernel[0]", "crond(pam_unix)[2915]", "Microsoft Word[14463]", "launchd[1] (com.a.b[45])")
+    ),
+    "thread": lambda r: r.choice(
+        (
+            "main",
+            "IPC Server handler 0 on 62270",
+            "QuorumPeer[myid=1]/0:0:0:0:0:0:0:0:2181:Fast@774",
+        )
+    ),
+}
 VALUES["mac"] = lambda r: ":".join(f"{r.getrandbits(8):02x}" for _ in range(6))
 _BRACES = {0xAB: "{", 0xBB: "}"}
-_SLOT = re.compile(r"\{([a-z]+)\}")
+_SLOT = re.compile(r"\{([a-z]+2?)\}")
+
+
+def with_headers(system: str, lines: list[Line], *, seed: int = 1) -> list[str]:
+    """Whole lines: the messages behind headers as ``system`` writes them."""
+    draw = random.Random(f"header {system} {seed}")
+    header = HEADERS[system]
+    return [
+        _SLOT.sub(lambda found: VALUES[found[1]](draw), header) + message for message, _ in lines
+    ]
 
 
 def imitate(system: str, lines: int, *, seed: int = 1) -> list[Line]:

@@ -12,6 +12,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── ConcurrencyLimited
     │   ├── CircuitOpen
     │   ├── RetryBudgetExhausted
+    │   ├── PolicyDenied            a plugin says no
     │   └── NoInstance              discovery knows of no instance to call
     ├── InvalidArgument             ValueError; ``parameter``, ``value``, ``accepted``
     │   └── InvalidKey              TypeError as well
@@ -24,6 +25,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   └── ShutdownRequested       the cause given to the cancelled root context
     ├── ForkUnsafe                  RuntimeError; forked from a process that was using gRPC
     ├── DiscoveryError
+    │   ├── OriginHeld              ``origin``, ``writer``: a forwarder has it
     │   └── StoreError              ``code``, ``endpoint``: the store refused
     │       ├── StoreUnavailable    ConnectionError; ``indeterminate``: a write may be applied
     │       │   └── StoreTimeout    TimeoutError as well
@@ -45,6 +47,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── UnresolvedImports       LookupError; ``imports`` that nobody granted
     │   ├── NotTrusted              PermissionError; not signed as demanded
     │   ├── CompileFailed           not compiled within its time and memory
+    │   ├── AuditBroken             ``line``: the first that is not what was written
     │   ├── PoolExhausted           all instances of a plugin are busy
     │   ├── OutOfBounds             IndexError; ``pointer``, ``length``, ``size``
     │   ├── GuestFailed             RuntimeError; the guest says so itself
@@ -62,6 +65,7 @@ Context errors are never retried by hastack policies, although `DeadlineExceeded
 from __future__ import annotations
 
 from ._core._errors import (
+    AuditBroken,
     Cancelled,
     CircuitOpen,
     ClosedError,
@@ -92,8 +96,10 @@ from ._core._errors import (
     NoInstance,
     NotAuthorized,
     NotTrusted,
+    OriginHeld,
     OutOfBounds,
     OutOfFuel,
+    PolicyDenied,
     PolicyViolation,
     PoolExhausted,
     RateLimited,
@@ -116,6 +122,7 @@ from ._core._errors import (
 )
 
 __all__ = (
+    "AuditBroken",
     "Cancelled",
     "CircuitOpen",
     "ClosedError",
@@ -146,8 +153,10 @@ __all__ = (
     "NoInstance",
     "NotAuthorized",
     "NotTrusted",
+    "OriginHeld",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyDenied",
     "PolicyViolation",
     "PoolExhausted",
     "RateLimited",

@@ -204,3 +204,36 @@ def test_the_table_and_the_sentences_say_it_all():
         *("east", "listed", "FROZEN:", "thawed:", "standing", "source:"),
     ]
     assert command._plain(events[0])["after"] == "stale"
+
+
+def test_evicting_by_hand(urls):
+    def evict(*args):
+        return subprocess.run(
+            [sys.executable, "-m", "hastack", "discovery", "evict", *args],
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+            check=False,
+        )
+
+    async def main():
+        async with memory.connect(urls[0]) as source, memory.connect(urls[1]) as west:
+            await _three(source)
+            async with federation.Forwarder(source, west, origin="east") as forwarder:
+                while forwarder.status().mirrored < 3:
+                    await asyncio.sleep(0.01)
+                done = await asyncio.to_thread(evict, "--in", urls[1], "--origin", "east", "revoke")
+                assert done.returncode == 1
+                assert "stop that one first" in done.stderr
+            for eviction, said in (
+                ("drain", "3 instances of east marked as draining"),
+                ("forget", "3 instances of east revoked and forgotten"),
+                ("forget", "0 instances of east revoked and forgotten"),
+            ):
+                done = await asyncio.to_thread(evict, "--in", urls[1], "--origin", "east", eviction)
+                assert (done.stdout, done.stderr, done.returncode) == (f"{said}\n", "", 0)
+            assert await west.get(key("mir", 1)) is None
+        done = await asyncio.to_thread(evict, "--in", "http://x", "--origin", "east", "drain")
+        assert done.returncode == 2
+
+    asyncio.run(asyncio.wait_for(main(), BOUND))

@@ -10,7 +10,7 @@ import pytest
 
 from hastack import context
 from hastack.discovery import etcd
-from hastack.discovery.etcd import _wire
+from hastack.discovery.etcd import _lines, _wire
 from hastack.errors import (
     Cancelled,
     ClosedError,
@@ -116,6 +116,71 @@ def test_a_write_to_a_frozen_endpoint_is_uncertain_and_not_repeated(cluster):
     bounded(main)
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """A connection that says nothing is doubted sooner."""
+    monkeypatch.setattr(_lines, "SILENCE", 0.3)
+    monkeypatch.setattr(_lines, "ANSWER", 0.7)
+
+
+def test_a_silent_connection_is_replaced_long_before_pings_find_it(etcd, make_proxy, impatient):
+    from hastack.discovery.etcd import Client
+
+    async def main():
+        proxy = make_proxy(etcd.port)
+        async with Client(proxy.endpoint, timeout=4.0) as client:
+            await client.put("k", "0")
+            async with client.watch("k") as watch, client.lease(60.0):
+                await anext(watch)
+                before = client._transport()._lines._current[proxy.endpoint]
+                begin = time.monotonic()
+                proxy.silence()
+                write = asyncio.create_task(client.put("k", "lost", timeout=30.0))
+                assert (await client.get("k", timeout=30.0)).value == b"0"
+                assert time.monotonic() - begin < 9.0  # a ping takes 13 s
+                after = client._transport()._lines._current[proxy.endpoint]
+                assert before.silent
+                assert after is not before
+                # What nobody may repeat had its time on the old one.
+                with pytest.raises(StoreUnavailable, match="nothing was heard") as info:
+                    await write
+                assert info.value.indeterminate
+                # The watch, which is on the background loop's connection, is found out as well.
+                await client.put("k", "1")
+                (event,) = (await anext(watch)).events
+                assert event.kv.value == b"1"
+                assert time.monotonic() - begin < 12.0
+            lines = client._transport()._lines
+            while lines._replaced:
+                await asyncio.sleep(0.01)
+
+    bounded(main)
+
+
+def test_a_request_that_takes_long_is_no_silence(shared_etcd, impatient):
+    from hastack.discovery.etcd import Client
+
+    async def main():
+        async with Client(shared_etcd.endpoint, timeout=30.0) as client:
+            await client.identity()
+            lines = client._transport()._lines
+            (line,) = lines._current.values()
+            asked = []
+            doubt = lines.doubt
+            lines.doubt = lambda line: asked.append(line) or doubt(line)
+            # An answer that the server never gives; it answers others.
+            stuck = line.stream(_wire.WATCH, both=True)()
+            lines.asked(line)
+            while line.since is not None:
+                await asyncio.sleep(0.01)
+            assert asked == [line]
+            assert lines._current[shared_etcd.endpoint] is line
+            assert not line.silent
+            stuck.cancel()
+
+    bounded(main)
+
+
 def test_a_cut_connection_is_made_anew(etcd, make_proxy):
     from hastack.discovery.etcd import Client
 
@@ -217,7 +282,7 @@ def test_a_cancelled_call_leaves_nothing_behind(etcd):
                     break
                 await asyncio.sleep(0.02)
             assert not left
-            channels = [line.channel for line in client._transport()._lines.values()]
+            channels = [line.channel for line in client._transport()._lines._current.values()]
             assert not any(channel._active_calls for channel in channels)
             assert (await client.get("k")).value == b"v"
 

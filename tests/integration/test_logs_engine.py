@@ -404,6 +404,34 @@ def test_json_lines_say_everything_that_json_can(tmp_path: Path) -> None:
         logs.JsonLines(3.5)  # type: ignore[arg-type]
 
 
+def test_workers_choose_and_encode_and_the_account_is_the_same(tmp_path: Path) -> None:
+    lines = [f"level=info took={n}" for n in range(3000)] + ["no format"] * 3
+    schemas = logs.infer(lines)
+    found = []
+    for processes in (1, 2):
+        out, rejects = tmp_path / f"out{processes}", tmp_path / f"rejects{processes}"
+        with logs.JsonLines(out, rejects=rejects) as sink:
+            engine = logs.Engine(
+                lines,
+                stages=[schemas],
+                where=logs.Where("took < 700"),
+                processes=processes,
+                batching=logs.Batching(lines=200),
+            )
+            account = engine.run(sink)
+        assert (account.records, account.rejects, account.filtered) == (3000, 3, 2300)
+        found.append((out.read_bytes(), rejects.read_bytes(), account))
+    assert found[0] == found[1]
+    assert found[0][0].count(b"\n") == 700
+    # A stage that may keep something in mind stays here; records are what they are without workers.
+    tracker = logs.SchemaTracker()
+    engine = logs.Engine(
+        lines, stages=[tracker], where=lambda record: record["took"] < 5, processes=2
+    )
+    assert [record["took"] for record in engine.records()] == [0, 1, 2, 3, 4]
+    assert tracker.counts()["logfmt"].records == 3000
+
+
 def test_objects_of_a_class_of_ones_own() -> None:
     @attrs.frozen
     class Pair:

@@ -6,11 +6,13 @@ import asyncio
 import gc
 import itertools
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
@@ -779,6 +781,14 @@ def test_an_unhealthy_instance_may_be_marked_instead(url) -> None:
     run(main)
 
 
+def test_what_is_not_found_for_want_of_a_store_says_why() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with discovery.connect(f"etcd://127.0.0.1:{port}", timeout=3.0) as reg:
+        with pytest.raises(StoreUnavailable, match=f"'mail'.* within 3 s: .*127.0.0.1:{port}"):
+            reg.resolve("mail")
+
+
 def test_a_check_that_hangs_is_a_failure_and_holds_one_thread(url) -> None:
     async def main():
         release = threading.Event()
@@ -887,6 +897,10 @@ class _LateWatch:
     def age(self):
         return time.monotonic() - self._began if self._watch is None else self._watch.age
 
+    @property
+    def trouble(self):
+        return None if self._watch else StoreUnavailable("deaf")
+
     async def __aenter__(self):
         return self
 
@@ -947,6 +961,9 @@ def test_mirrored_instances_are_in_the_same_view_with_origin_and_staleness(url) 
         await store.put(checkpoint("west"), "1")
         await store.put(heartbeat("west"), "")
         await store.put(*mirrored("west", "w"))
+        told = stack.enter_context(
+            events.record(registry_module.InstanceContested, registry_module.InstanceSettled)
+        )
         async with discovery.connect(url) as reg, reg.watch("orders") as feed:
             async with reg.register("orders", "a:1", id="both", grace=0.0):
                 await until(lambda: len(feed.instances) == 2)
@@ -982,8 +999,20 @@ def test_mirrored_instances_are_in_the_same_view_with_origin_and_staleness(url) 
                     if change.kind == "removed":
                         del known[change.instance.id]
                 assert [each.origin for each in known.values()] == ["local"]
+                contests = [
+                    (e.id, e.origins, e.winner)
+                    for e in told
+                    if isinstance(e, registry_module.InstanceContested)
+                ]
+                # At the end it depends on which of two keys is seen to go first.
+                winners = ["west", "local", "west", *["local"] * (len(contests) - 3)]
+                assert contests == [("both", ("local", "west"), each) for each in winners]
+                assert len(contests) in {3, 4}
+                (settled,) = [e for e in told if isinstance(e, registry_module.InstanceSettled)]
+                assert (settled.id, settled.origin) == ("both", "local")
 
-    run(main)
+    with ExitStack() as stack:
+        run(main)
 
 
 # Fork -------------------------------------------------------------------------------------

@@ -177,7 +177,8 @@ class TcpProxy:
     """Forwards loopback TCP to ``target`` and can cut, freeze and refuse.
 
     `cut` resets all connections and refuses new ones until `heal`; `freeze` keeps connections
-    open and forwards nothing until `heal`, which also lets new ones in.
+    open and forwards nothing until `heal`, which also lets new ones in. `silence` swallows for good
+    whatever is sent on the connections that there are, and leaves them open; new ones work.
     """
 
     def __init__(self, target: int) -> None:
@@ -190,6 +191,7 @@ class TcpProxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._silent: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
         self._closed = False
         threading.Thread(target=self._accept, daemon=True).start()
@@ -231,12 +233,14 @@ class TcpProxy:
         try:
             while data := source.recv(65536):
                 self._flowing.wait()
-                sink.sendall(data)
+                if pair not in self._silent:
+                    sink.sendall(data)
         except OSError:
             pass
         finally:
             with self._lock:
                 self._pairs.discard(pair)
+                self._silent.discard(pair)
             for each in pair:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
@@ -253,6 +257,10 @@ class TcpProxy:
 
     def freeze(self) -> None:
         self._flowing.clear()
+
+    def silence(self) -> None:
+        with self._lock:
+            self._silent |= self._pairs
 
     def heal(self) -> None:
         with self._lock:

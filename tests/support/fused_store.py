@@ -109,6 +109,10 @@ class OneByOne:
     def age(self):
         return self.watch.age
 
+    @property
+    def trouble(self):
+        return self.watch.trouble
+
 
 class FusedStore:
     """A store whose calls pass through a `Fuse`."""

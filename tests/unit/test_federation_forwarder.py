@@ -31,8 +31,9 @@ from hastack.discovery.federation import (
     OriginChanged,
     OriginRelisted,
     OriginState,
+    evict,
 )
-from hastack.errors import InvalidArgument, LifecycleError
+from hastack.errors import InvalidArgument, LifecycleError, OriginHeld
 from hastack.testing import ManualClock
 
 _serial = itertools.count()
@@ -671,3 +672,58 @@ def test_a_store_is_not_forwarded_to_itself_and_nothing_starts_twice():
                 await forwarder.start()
 
     on_manual_clock(main)
+
+
+# By hand
+
+
+@pytest.mark.parametrize("eviction", ["drain", "revoke", "forget"])
+def test_a_mirror_without_a_forwarder_is_evicted_by_hand_and_comes_back_with_one(eviction):
+    async def main(east, west):
+        await fill(east, range(300))
+        async with Forwarder(east, west, origin="east") as forwarder:
+            await settled(forwarder, east, west)
+            with pytest.raises(OriginHeld, match="is forwarded by") as info:
+                await evict(west, origin="east", eviction=eviction)
+            assert info.value.origin == "east"
+            assert await same(east, west, "east")
+        await west.put(InstanceKey("mir", "north", "default", "db", "1").to_bytes(), value())
+        assert await evict(west, origin="east", eviction=eviction) == 300
+        assert await evict(west, origin="east", eviction=eviction) == 0
+        held = await content(west, "mir", "east")
+        if eviction == "drain":
+            assert len(held) == 300
+            assert all(b'"draining":true' in each for each in held.values())
+        else:
+            assert not held
+        assert (await west.get(checkpoint("east")) is None) == (eviction == "forget")
+        assert await west.get(heartbeat("east")) is None
+        assert len(await content(west, "mir", "north")) == 1
+        async with Forwarder(east, west, origin="east") as forwarder:
+            await settled(forwarder, east, west)
+
+    on_manual_clock(main)
+
+
+def test_a_forwarder_that_starts_meanwhile_takes_over_from_a_hand():
+    async def main(east, west):
+        await fill(east, range(300))
+        async with Forwarder(east, west, origin="east") as forwarder:
+            await settled(forwarder, east, west)
+        later = Forwarder(east, west, origin="east")
+        slow = asyncio.create_task(evict(west, origin="east", eviction="revoke", rate="100/s"))
+        await asyncio.sleep(1.0)
+        assert not slow.done()
+        async with later:
+            with pytest.raises(OriginHeld):
+                await slow
+            await settled(later, east, west)
+
+    on_manual_clock(main)
+
+
+def test_what_cannot_be_done_by_hand_is_named():
+    with pytest.raises(InvalidArgument, match="'drain', 'revoke' or 'forget'"):
+        asyncio.run(evict(memory.Store(), origin="east", eviction="keep"))
+    with pytest.raises(InvalidArgument, match="origin"):
+        asyncio.run(evict(memory.Store(), origin="", eviction="drain"))

@@ -1,5 +1,6 @@
 """Template mining: what becomes a value, which lines come together, what stays bounded."""
 
+import itertools
 import json
 import random
 import re
@@ -152,6 +153,19 @@ def test_lists_of_any_length():
     assert texts(lines) == {"delete <*> now": 3}
 
 
+def test_lists_do_not_depend_on_the_order():
+    lines = ["cut dn1 dn2 off", "cut dn3 off", "cut dn1 dn5 dn7 off", "7", "0 0 0"]
+    for order in itertools.permutations(lines):
+        assert texts(order) == {"cut <*> off": 3, "<*>": 1, "<*> <*> <*>": 1}
+
+
+def test_lists_behind_other_values():
+    lines = [f"resolve for user {user} {'dn1 ' * (2 + n)}failed" for n, user in enumerate(USERS)]
+    lines += [f"resolve for user {user} dn1 dn1 failed" for user in USERS]
+    lines += [f"resolve for user {user} dn1 dn1 dn1 failed" for user in USERS]
+    assert texts(lines) == {"resolve for user <*> <*> failed": 18}
+
+
 def test_neighbours_of_one_length_are_no_list():
     assert texts(["report: 1 2 3 4", "report: 5 6 7 8"]) == {"report: <*> <*> <*> <*>": 2}
     # Too short to be one.
@@ -179,6 +193,32 @@ def test_a_value_that_holds_its_separator():
     miner = TemplateMiner()
     for line in ("at 10:20:30.40:50 done", "a::5 done", "x=a,b,7=c done", "-5-6-7", "--5"):
         assert miner.add(line).render().split() == line.split()
+
+
+def test_a_value_that_never_fits_its_mask_is_the_whole_token():
+    match = TemplateMiner().add("at 0.5.=0-7 done")
+    assert (match.text, match.values) == ("at <*> done", ("0.5.=0-7",))
+
+
+def test_names_of_packages_need_two_only():
+    lines = [f"loaded {name} and ran" for name in ("com.a.b.Net", "com.a.b.Disk")]
+    assert texts(lines) == {"loaded <*> and ran": 2}
+    states = [f"got intent {name} now" for name in ("com.a.b.SCREEN_ON", "com.a.b.SCREEN_OFF")]
+    assert len(texts(states)) == 2
+
+
+def test_composed_values_and_units():
+    lines = ["package KB1~a2 is 5 KB big", "package Core-3~b4_SP1 is 7 MB big"]
+    assert texts(lines) == {"package <*> is <*> <*> big": 2}
+
+
+def test_lines_of_which_many_words_vary_at_once():
+    draw = random.Random(5)
+    names = ["".join(draw.choices("abcdefgh", k=6)) for _ in range(400)]
+    lines = [
+        f"event {a} in {b} seen by {c} now" for a, b, c in zip(*[iter(names)] * 3, strict=False)
+    ]
+    assert texts(lines) == {"event <*> in <*> seen by <*> now": 133}
 
 
 def test_names_and_types():

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = (
+    "AuditBroken",
     "Cancelled",
     "CircuitOpen",
     "ClosedError",
@@ -40,8 +41,10 @@ __all__ = (
     "NoInstance",
     "NotAuthorized",
     "NotTrusted",
+    "OriginHeld",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyDenied",
     "PolicyViolation",
     "PoolExhausted",
     "RateLimited",
@@ -154,6 +157,12 @@ class NoInstance(Rejected):
     """A service has no instance that could take the call."""
 
     reason_text = "no instance"
+
+
+class PolicyDenied(Rejected):
+    """A policy says no to a request."""
+
+    reason_text = "denied by policy"
 
 
 class RetryBudgetExhausted(Rejected):
@@ -315,6 +324,23 @@ class ForkUnsafe(HastackError, RuntimeError):
 
 class DiscoveryError(HastackError):
     """Service discovery could not do what was asked."""
+
+
+class OriginHeld(DiscoveryError):
+    """A forwarder that is alive has this origin: what becomes of its mirror is that one's to do.
+
+    Args:
+        origin: The forwarded cluster.
+        writer: Who has it, as host, process and a random part.
+    """
+
+    def __init__(self, origin: str, writer: str) -> None:
+        super().__init__(f"origin {origin!r} is forwarded by {writer}: stop that one first")
+        self.origin = origin
+        self.writer = writer
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.origin, self.writer)
 
 
 class StoreError(DiscoveryError):
@@ -679,6 +705,23 @@ class CompileFailed(WasmError):
 
 class NotTrusted(WasmError, PermissionError):
     """A module is not signed as the trust policy demands; nothing of it was compiled."""
+
+
+class AuditBroken(WasmError):
+    """An audit log is not what was written.
+
+    Args:
+        line: Number of the first line that shows it.
+        message: What is wrong there.
+    """
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(line, message)
+        self.line = line
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}"
 
 
 class PoolExhausted(WasmError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from hastack._core._extras import require
+
+from ._lazy import LazyGroup
 
 if TYPE_CHECKING:
     import click
@@ -24,26 +25,8 @@ _COMMANDS = {
     "ebpf": ("_ebpf", "ebpf", "Look into eBPF objects; say what this kernel can do."),
     "logs": ("_logs", "logs", "Make records of log lines; schemas, formats, templates of them."),
     "observe": ("_observe", "observe", "Reach backends, watch what is exported, send a spill."),
+    "wasm": ("_wasm", "wasm", "Look at, sign, verify and run plugins."),
 }
-
-
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_COMMANDS})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        home = _COMMANDS.get(cmd_name)
-        if home is None:
-            return super().get_command(ctx, cmd_name)
-        module, attribute, _ = home
-        command: click.Command = getattr(
-            importlib.import_module(f"{__package__}.{module}"), attribute
-        )
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][2]) for name in sorted(_COMMANDS)])
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -56,7 +39,9 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     ctx.exit()
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, commands=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--version",
     is_flag=True,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from hastack._core._extras import require
 from hastack.errors import ConfigError, HastackError, InvalidArgument
+
+from ._lazy import LazyGroup
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -29,6 +30,11 @@ _COMMANDS = {
         "doctor",
         "Examine the store: versions, leader, lease, watch lag.",
     ),
+    "evict": (
+        "_discovery_evict",
+        "evict",
+        "Drain, revoke or forget the mirror of a cluster that is gone.",
+    ),
     "federate": (
         "_discovery_federate",
         "federate",
@@ -40,24 +46,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        home = _COMMANDS.get(cmd_name)
-        if home is None:
-            return None
-        module = importlib.import_module(f"{__package__}.{home[0]}")
-        command: click.Command = getattr(module, home[1])
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][2]) for name in sorted(_COMMANDS)])
-
-
-@click.group(cls=_LazyGroup)
+@click.group(cls=LazyGroup, commands=_COMMANDS)
 def discovery() -> None:
     """Look at what is registered, register by hand, examine the store.
 

@@ -32,7 +32,7 @@ else:
     Live = require("rich.live", extra="cli").Live
     Table = require("rich.table", extra="cli").Table
 
-__all__ = ("federate",)
+__all__ = ("federate", "open_store")
 
 _EVERY = 1.0  # seconds between two lines when nobody looks at a terminal
 _REFRESH = 0.25
@@ -91,14 +91,19 @@ def federate(
     takes over from this one, which then stands by.
     """
     try:
-        stores = _open(source), _open(destination)
+        stores = open_store(source), open_store(destination)
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from None
     show = _Json() if as_json else _Live() if sys.stdout.isatty() else _Lines()
     run(_federate(*stores, origin, show, {"namespaces": namespaces or None, **options}))
 
 
-def _open(url: str) -> Store:
+def open_store(url: str) -> Store:
+    """The store at ``url``.
+
+    Raises:
+        InvalidArgument: It is none.
+    """
     scheme = url.partition("://")[0]
     if scheme == "memory":
         from hastack.discovery import memory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,8 @@ from hastack import config as configuration
 from hastack._core._extras import require
 from hastack.errors import ConfigError
 from hastack.observe._options import OBSERVE
+
+from ._lazy import LazyGroup
 
 if TYPE_CHECKING:
     import click
@@ -28,24 +29,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        home = _COMMANDS.get(cmd_name)
-        if home is None:
-            return None
-        module = importlib.import_module(f"{__package__}.{home[0]}")
-        command: click.Command = getattr(module, home[1])
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][2]) for name in sorted(_COMMANDS)])
-
-
-@click.group(cls=_LazyGroup)
+@click.group(cls=LazyGroup, commands=_COMMANDS)
 def observe() -> None:
     """Reach the backends, watch what is exported, send what was spilled.
 

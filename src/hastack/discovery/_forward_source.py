@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Follower", "backoff_of")
 
+_SAME_HISTORY = {"compacted", "overflow"}
+
 # Collapse what is read again before it is compared, at the latest when so much has come together.
 _COLLAPSE = 10_000
 
@@ -225,9 +227,13 @@ class Follower:
         plan = self._plan
         loop = asyncio.get_running_loop()
         doubtful: list[Change] = []
+        told = False
         async for batch in watch:
-            if batch.resync:
+            # The watch has listed the source already, and says exactly what differs from what it
+            # told. Not so when it has told nothing yet, or doubts that it is the same history.
+            if batch.resync and not (told and batch.reason in _SAME_HISTORY):
                 raise _Relist(batch.reason)
+            told = True
             changes = self._changes(batch)
             if plan.high > plan.seen:
                 # Some of this may have been written before: only the last word on each key, as
@@ -245,4 +251,7 @@ class Follower:
             self._wake()
 
     def _changes(self, batch: Batch) -> list[Change]:
-        return [Change(*told) for told in self._settings.told(batch.events)]
+        changes = [Change(*told) for told in self._settings.told(batch.events)]
+        if batch.resync:  # in the order of keys; a plan wants that of revisions
+            changes.sort(key=lambda change: change.revision)
+        return changes

@@ -9,7 +9,7 @@ begins again from what the destination holds.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NoReturn, final
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, final
 
 import attrs
 
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from ._records import KeyValue, Op, OpResult
     from ._store import Lease, Store
 
-__all__ = ("Standing", "Superseded", "Tenure")
+__all__ = ("Eviction", "Standing", "Superseded", "Tenure")
+
+Eviction: TypeAlias = Literal["drain", "revoke", "forget"]
 
 
 class Superseded(Exception):
@@ -110,6 +112,38 @@ class Tenure:
             await _first(
                 follower.run(), self._write(lease, plan, follower), self._watch_over(lease, plan)
             )
+
+    async def evict(self, eviction: Eviction) -> int:
+        """Take over without a source, do something about the mirror as a whole, let go.
+
+        Returns:
+            How many instances that changed.
+
+        Raises:
+            Superseded: Another forwarder holds the origin, or took it over.
+            StoreError: The destination failed.
+        """
+        standing = self._standing
+        now = asyncio.get_running_loop().time()
+        async with standing.destination.lease(standing.settings.ttl) as lease:
+            await self._claim(lease)
+            token, plan = await self._load()
+            if eviction == "drain":
+                plan.drain(now)
+            else:
+                plan.revoke(now)
+            changed = plan.pending
+            place = token or Token(cluster=0)
+            while plan.ready:
+                room = min(plan.ready, standing.settings.limits.ops)
+                await standing.rate.acquire_async(cost=room)
+                chunk = plan.take(now, room)
+                assert chunk is not None
+                await self._commit(lease, chunk, place)
+            if eviction == "forget":
+                gone = Delete(checkpoint(standing.settings.origin))
+                await self._fenced(lease, [gone], and_token=True)
+        return changed
 
     # Taking over
 

@@ -17,62 +17,55 @@ from hastack._core._errors import (
     StoreUnavailable,
 )
 
+from ._keeping import Keeping
 from ._memory_watch import Wake
-from ._records import Compare, Get, Put, RangeResult, as_bytes
-from .etcd._lease_events import (
-    KEY_CONTESTED,
-    KEY_DOWN,
-    KEY_RESTORED,
-    KeyContested,
-    KeyDown,
-    KeyRestored,
-)
-from .etcd._lease_reconcile import Grant, Reconcile, Rest, Wait, Write
+from ._records import as_bytes
+from .etcd._lease_reconcile import Grant, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from ._records import Batch, Key, KeyValue
+    from ._records import Key
     from ._store import Lease
-    from .etcd._lease_reconcile import Action, Loss
     from .memory import Store
 
 __all__ = ("MemoryKept",)
 
-ATTEMPT: Final = 2.0  # seconds for one try
 PATIENCE: Final = 5.0  # seconds within which the store has to have a value
 
 
 @final
-class MemoryKept:
+class MemoryKept(Keeping):
     """See `hastack.discovery.Kept`. Works on the event loop on which it is entered.
 
     What is decided is what the etcd client decides, see its ``Kept``.
     """
 
     def __init__(self, store: Store, key: bytes, value: bytes, ttl: float) -> None:
-        self.key = key
+        super().__init__(key, value)
         self._store = store
-        self._value = value
         self._ttl = ttl
-        self._core = Reconcile(value)
         self._lease: Lease | None = None
         self._unwatch: Callable[[], object] = _nothing
         self._tasks: list[asyncio.Task[None]] = []
-        self._error: HastackError | None = None
-        self._down_since: float | None = None
+
+    @property
+    def _keys(self) -> Store:
+        return self._store
+
+    def _now(self) -> float:
+        return self._loop.time()
+
+    def _check_entered(self) -> None:
+        if not self._tasks:
+            raise ClosedError(f"kept key {self.key!r}")
 
     @property
     def present(self) -> bool:
         """Whether the store was last known to hold it."""
         lease = self._lease
         return self._core.present and lease is not None and not lease.context.done
-
-    @property
-    def lease(self) -> int:
-        """The lease that it hangs on now; 0 while there is none."""
-        return self._core.lease
 
     def __repr__(self) -> str:
         state = "present" if self.present else "absent" if self._tasks else "not entered"
@@ -86,23 +79,15 @@ class MemoryKept:
             StoreError: The store refuses it. It stays asked for.
             ClosedError: The block was left.
         """
-        data = as_bytes("value", value)
-        if not self._tasks:
-            raise ClosedError(f"kept key {self.key!r}")
-        self._value = data
-        version = self._core.want(data)
-        self._error = None
-        self._changed.set()
+        version = self._want(as_bytes("value", value))
         await self._until_stored(version, PATIENCE if timeout is None else timeout)
 
     async def __aenter__(self) -> Self:
         if self._tasks:
             raise InvalidArgument("kept", self, "a kept key that is not entered already")
         self._loop = asyncio.get_running_loop()
-        self._core = Reconcile(self._value)
-        self._error = self._down_since = None
-        self._changed = asyncio.Event()  # there is something to decide
-        self._settled = asyncio.Event()  # something was decided
+        self._begin_anew()
+        self._make_events()
         with context.using(BACKGROUND):  # the deadline of this call is not that of the key
             self._tasks = [self._loop.create_task(self._run(), name=f"keeping {self.key!r}")]
         try:
@@ -134,50 +119,13 @@ class MemoryKept:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _until_stored(self, version: int, limit: float) -> None:
-        try:
-            async with asyncio.timeout(limit):
-                async with context.with_cancel():
-                    while self._core.stored < version:
-                        if not self._tasks:
-                            raise ClosedError(f"kept key {self.key!r}")
-                        error = self._error
-                        if error is not None and not isinstance(error, StoreUnavailable):
-                            raise error
-                        self._settled.clear()
-                        await self._settled.wait()
-        except TimeoutError as error:
-            context.current().check()
-            if isinstance(error, HastackError):
-                raise
-            raise self._error or StoreUnavailable(
-                f"{self.key!r} was not stored within {limit:g} s"
-            ) from None
-
     # Keeping
 
-    async def _run(self) -> None:
-        while True:
-            self._changed.clear()
-            action = self._core.decide(self._loop.time())
-            if isinstance(action, Rest):
-                self._note_restored()
-                await self._changed.wait()
-            elif isinstance(action, Wait):
-                try:
-                    async with asyncio.timeout_at(action.until):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-            else:
-                await self._act(action)
-            self._settled.set()
-
-    async def _act(self, action: Action) -> None:
+    async def _act(self, action: Grant | Write) -> None:
         try:
             if isinstance(action, Grant):
                 await self._grant()
-            elif isinstance(action, Write):
+            else:
                 await self._write(action)
         except LeaseLost:
             self._lease_gone()
@@ -201,20 +149,7 @@ class MemoryKept:
         self._unwatch = lease.context.after_func(Wake(self._loop, self._lease_gone))
 
     async def _write(self, write: Write) -> None:
-        answer = await self._store.txn(
-            [Compare(self.key, "mod_revision", "==", write.revision)],
-            [Put(self.key, write.value, write.lease)],
-            [Get(self.key)],
-            timeout=ATTEMPT,
-        )
-        if answer.succeeded:
-            self._core.wrote(write, answer.revision)
-        else:
-            found = answer.results[0]
-            assert isinstance(found, RangeResult)
-            kv = found.kvs[0] if found.kvs else None
-            now = self._loop.time()
-            self._note_loss(self._core.missed(write, kv, answer.revision, now, random.random()), kv)
+        await super()._write(write)
         if len(self._tasks) == 1:
             self._tasks.append(self._loop.create_task(self._follow(), name=f"watch {self.key!r}"))
 
@@ -234,59 +169,11 @@ class MemoryKept:
                 await asyncio.sleep(random.uniform(0.5, 1.0))
             await self._read()
 
-    async def _hear(self, batch: Batch) -> None:
-        if batch.reason == "restored":
-            self._core.forget()
-        for event in batch.events:
-            self._see(event.kv if event.kind == "put" else None, event.kv.mod_revision)
-        if batch.resync:
-            await self._read()  # of what was never handed over, it does not tell the deletion
-
-    async def _read(self) -> None:
-        try:
-            found = await self._store.range(self.key, timeout=ATTEMPT)
-        except HastackError:
-            return
-        self._see(found.kvs[0] if found.kvs else None, found.revision)
-
-    def _see(self, kv: KeyValue | None, revision: int) -> None:
-        loss = self._core.seen(kv, revision, self._loop.time(), random.random())
-        self._note_loss(loss, kv)
-        self._changed.set()
-
     def _lease_gone(self) -> None:
         if not self._core.lease:
             return
         self._unwatch()
-        self._note_loss(self._core.lost_lease(self._loop.time(), random.random()), None)
-        self._changed.set()
-
-    # Telling
-
-    def _note_loss(self, loss: Loss | None, kv: KeyValue | None) -> None:
-        if loss is None:
-            return
-        now = self._loop.time()
-        if self._down_since is None:
-            self._down_since = now
-        if KEY_DOWN.subscribers:
-            KEY_DOWN.publish(KeyDown(key=self.key, loss=loss))
-        if self._core.contested and KEY_CONTESTED.subscribers:
-            action = self._core.decide(now)
-            KEY_CONTESTED.publish(
-                KeyContested(
-                    key=self.key,
-                    loss=loss,
-                    losses=self._core.losses,
-                    rival=0 if kv is None else kv.lease,
-                    pause=action.until - now if isinstance(action, Wait) else 0.0,
-                )
-            )
-
-    def _note_restored(self) -> None:
-        since, self._down_since = self._down_since, None
-        if since is not None and KEY_RESTORED.subscribers:
-            KEY_RESTORED.publish(KeyRestored(key=self.key, after=self._loop.time() - since))
+        self._lose_lease()
 
 
 def _nothing() -> None:

@@ -62,6 +62,7 @@ class SharedWatch:
         self._waiting = False
         self._heard = time.monotonic()
         self._link: Link | None = None
+        self.trouble: Exception | None = None
 
     async def __aenter__(self) -> Self:
         if self._pump is not None:
@@ -155,7 +156,8 @@ class SharedWatch:
             while True:
                 try:
                     await self._follow(await self._shared.linked(), view)
-                except StoreUnavailable:
+                except StoreUnavailable as error:
+                    self.trouble = error
                     await asyncio.sleep(0.01)
         except HastackError as error:
             self._fail(error)
@@ -163,7 +165,7 @@ class SharedWatch:
     async def _follow(self, link: Link, view: View) -> None:
         """Hand over what comes over one link, until it is lost."""
         feed, reason = await self._begin(link, view)
-        self._link = link
+        self._link, self.trouble = link, None
         try:
             while True:
                 batch = await feed.next()

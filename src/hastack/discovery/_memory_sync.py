@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from hastack._core._cancel import BACKGROUND
 from hastack._core._portal import PORTAL
 
-from ._sync import Face, SyncKept, SyncLease, SyncWatch, blocking, pull
+from ._sync import StoreFace, blocking
 from .memory import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-    from types import TracebackType
+    from collections.abc import Callable, Coroutine
 
-    from ._records import Key, KeyValue
 
 T = TypeVar("T")
 
@@ -22,7 +19,7 @@ __all__ = ("SyncStore",)
 
 
 @final
-class SyncStore(Face[Store]):
+class SyncStore(StoreFace[Store]):
     """A store for threads: ``store.sync``. Every call honours the current context.
 
     Calls of a store of this process are made at once, in any thread. Those of a shared store, and
@@ -61,44 +58,5 @@ class SyncStore(Face[Store]):
     identity = blocking(Store.identity)
     close = blocking(Store.aclose)
 
-    def scan(
-        self, prefix: Key, *, page: int = 1000, revision: int = 0, keys_only: bool = False
-    ) -> Iterator[KeyValue]:
-        """See `Store.scan`."""
-        return pull(self._face.scan(prefix, page=page, revision=revision, keys_only=keys_only))
-
-    def watch(
-        self,
-        key: Key,
-        *,
-        prefix: bool = False,
-        start_revision: int | None = None,
-        prev: bool = False,
-        buffer: int = 10_000,
-    ) -> SyncWatch:
-        """See `Store.watch`."""
-        return SyncWatch(
-            self._face.watch(
-                key, prefix=prefix, start_revision=start_revision, prev=prev, buffer=buffer
-            )
-        )
-
-    def lease(self, ttl: float) -> SyncLease:
-        """See `Store.lease`."""
-        return SyncLease(self._face.lease(ttl))
-
-    def keep(self, key: Key, value: Key, *, ttl: float) -> SyncKept:
-        """See `Store.keep`."""
-        return SyncKept(self._face.keep(key, value, ttl=ttl))
-
-    def __enter__(self) -> Self:
+    def _check_open(self) -> None:
         self._face._check()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        PORTAL.call(self._face.aclose, ctx=BACKGROUND)

@@ -92,6 +92,11 @@ class MemoryWatch:
         away = self._engine.away
         return 0.0 if away is None else self._engine.clock.monotonic() - away
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Nothing: a store of this process can always be asked."""
+        return None
+
     def __repr__(self) -> str:
         return f"<watch {self._subscription.key!r} of {self._store.url}>"
 

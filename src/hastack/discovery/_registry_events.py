@@ -11,10 +11,12 @@ from hastack.events import Event, topic
 from ._instance import Instance  # noqa: TC001  # attrs.resolve_types() wants it here
 
 __all__ = (
+    "InstanceContested",
     "InstanceDeregistered",
     "InstanceEvicted",
     "InstanceRegistered",
     "InstanceRestored",
+    "InstanceSettled",
     "MalformedEntry",
     "WatchFresh",
     "WatchStale",
@@ -123,6 +125,45 @@ class MalformedEntry(Event):
     revision: int
 
 
+@attrs.frozen(kw_only=True)
+class InstanceContested(Event):
+    """Several clusters of a federation claim one instance, or claim it otherwise than before.
+
+    Somebody registers one id in two places, or moves a service and leaves the old one running.
+    The registry goes on with the claim that wins.
+
+    Attributes:
+        service: The service.
+        namespace: Its namespace.
+        id: The instance's id.
+        origins: The clusters that claim it, in the order of their names.
+        winner: The one whose claim counts here.
+    """
+
+    service: str
+    namespace: str
+    id: str
+    origins: tuple[str, ...]
+    winner: str
+
+
+@attrs.frozen(kw_only=True)
+class InstanceSettled(Event):
+    """An instance that was contested has one claim left, or none.
+
+    Attributes:
+        service: The service.
+        namespace: Its namespace.
+        id: The instance's id.
+        origin: The cluster that still claims it; empty when none does.
+    """
+
+    service: str
+    namespace: str
+    id: str
+    origin: str
+
+
 REGISTERED = topic(InstanceRegistered)
 DEREGISTERED = topic(InstanceDeregistered)
 EVICTED = topic(InstanceEvicted)
@@ -130,3 +171,5 @@ RESTORED = topic(InstanceRestored)
 STALE = topic(WatchStale)
 FRESH = topic(WatchFresh)
 MALFORMED = topic(MalformedEntry)
+CONTESTED = topic(InstanceContested)
+SETTLED = topic(InstanceSettled)

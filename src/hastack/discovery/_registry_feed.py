@@ -16,7 +16,18 @@ from hastack._core._errors import StoreError
 
 from ._layout import service_prefix
 from ._registry_changes import ChangeLog, difference
-from ._registry_events import FRESH, MALFORMED, STALE, MalformedEntry, WatchFresh, WatchStale
+from ._registry_events import (
+    CONTESTED,
+    FRESH,
+    MALFORMED,
+    SETTLED,
+    STALE,
+    InstanceContested,
+    InstanceSettled,
+    MalformedEntry,
+    WatchFresh,
+    WatchStale,
+)
 from ._registry_view import Source, View
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
     from ._instance import Instance
     from ._records import Batch
     from ._registry_changes import Change
+    from ._registry_view import Contest
     from ._store import Store, Watch
 
 __all__ = ("FINAL", "Follower", "Known", "Resolved", "ServiceFeed", "Subscriber", "Wakes")
@@ -187,6 +199,12 @@ class Follower:
         watch = self._watch
         return max(0.0, now - self._certain_at if watch is None else watch.age)
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the watch hears nothing, as far as it knows."""
+        watch = self._opened
+        return None if watch is None else watch.trouble
+
     def close(self) -> None:
         """Say nothing more."""
         self._closed = True
@@ -259,6 +277,7 @@ class ServiceFeed:
         self._wakes = Wakes()
         self._origins_known = False
         self._told_stale: float | None = None
+        self._contests: dict[str, Contest] = {}
         self._review: asyncio.TimerHandle | None = None
         self._follow(self._home)
 
@@ -285,8 +304,8 @@ class ServiceFeed:
 
     @property
     def error(self) -> BaseException | None:
-        """What the store said last when a watch was lost."""
-        found = (each.error for each in self._followers.values())
+        """What the store said last when a watch was lost, or why it says nothing."""
+        found = (each.error or each.trouble for each in self._followers.values())
         return next((each for each in found if each is not None), None)
 
     @property
@@ -399,6 +418,7 @@ class ServiceFeed:
             told = () if before is None else before.instances
             changes = list(difference(told, view.instances, revision=view.revision))
         self._await_review()
+        self._note_contests()
         known = Known(view.instances, view.revision, complete, view.stale)
         if before is not None and known == before:
             return
@@ -426,6 +446,36 @@ class ServiceFeed:
             except Exception:
                 _log.exception("a subscriber of %s failed", self.service)
         self._wakes.send()
+
+    def _note_contests(self) -> None:
+        """Say which instances several clusters claim, when that changes."""
+        before, now = self._contests, self._view.contests
+        if before == now:
+            return
+        self._contests = now
+        if CONTESTED.subscribers:
+            for name, contest in now.items():
+                if before.get(name) != contest:
+                    CONTESTED.publish(
+                        InstanceContested(
+                            service=self.service,
+                            namespace=self.namespace,
+                            id=name,
+                            origins=contest.origins,
+                            winner=contest.winner,
+                        )
+                    )
+        if SETTLED.subscribers:
+            left = {each.id: each.origin for each in self._view.instances}
+            for name in before.keys() - now.keys():
+                SETTLED.publish(
+                    InstanceSettled(
+                        service=self.service,
+                        namespace=self.namespace,
+                        id=name,
+                        origin=left.get(name, ""),
+                    )
+                )
 
     def _await_review(self) -> None:
         """A registrar's clock that ran ahead is believed once this one has caught up."""

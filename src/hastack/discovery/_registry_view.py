@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ._records import Batch, KeyValue
 
-__all__ = ("Malformed", "Source", "View")
+__all__ = ("Contest", "Malformed", "Source", "View")
 
 _PLAIN = re.compile(rb"[A-Za-z0-9_.~-]+").fullmatch  # what percent-encoding leaves alone
 
@@ -34,6 +34,14 @@ class Source:
 
     area: Area
     origin: str
+
+
+@attrs.frozen
+class Contest:
+    """The origins that claim one id, and whose claim counts."""
+
+    origins: tuple[str, ...]
+    winner: str
 
 
 @attrs.frozen
@@ -81,6 +89,17 @@ class View:
     def sources(self) -> frozenset[Source]:
         """Those that have said what they hold."""
         return frozenset(self._held)
+
+    @property
+    def contests(self) -> dict[str, Contest]:
+        """Which ids more than one origin claims."""
+        return {
+            each: Contest(
+                tuple(sorted(source.origin for source in self._claims[each])),
+                self._winners[each].origin,
+            )
+            for each in self._contested
+        }
 
     def apply(
         self, source: Source, batch: Batch, *, fresh: bool, wall: float

@@ -51,6 +51,11 @@ class Watch(Protocol):
         """Seconds since it was last certain to be current; grows while the store is away."""
         ...
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the store could not be asked last; ``None`` as soon as it answers."""
+        ...
+
 
 class Lease(Protocol):
     """A lease that is kept alive in the background until it is left or lost."""

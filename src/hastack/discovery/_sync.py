@@ -18,13 +18,24 @@ if TYPE_CHECKING:
 
     from hastack.context import Context
 
-    from ._records import Batch, Key
+    from ._records import Batch, Key, KeyValue
+    from ._store import Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
+S = TypeVar("S", bound="Store")
 
-__all__ = ("Face", "Scope", "SyncKept", "SyncLease", "SyncWatch", "blocking", "pull")
+__all__ = (
+    "Face",
+    "Scope",
+    "StoreFace",
+    "SyncKept",
+    "SyncLease",
+    "SyncWatch",
+    "blocking",
+    "pull",
+)
 
 
 class Face(Generic[A]):
@@ -131,6 +142,12 @@ class SyncWatch(Scope):
         age: float = self._inner.age
         return age
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the store could not be asked last; ``None`` as soon as it answers."""
+        trouble: Exception | None = self._inner.trouble
+        return trouble
+
 
 @final
 class SyncLease(Scope):
@@ -179,3 +196,53 @@ class SyncKept(Scope):
     def set(self, value: Key) -> None:
         """Change the value; returns once the store has it."""
         PORTAL.call(self._inner.set, value)
+
+
+class StoreFace(Face[S]):
+    """What is entered or iterated over, the same for all stores."""
+
+    def _check_open(self) -> None:
+        """Raise `ClosedError` when the store was closed."""
+        raise NotImplementedError
+
+    def scan(
+        self, prefix: Key, *, page: int = 1000, revision: int = 0, keys_only: bool = False
+    ) -> Iterator[KeyValue]:
+        """See `hastack.discovery.Store.scan`."""
+        return pull(self._face.scan(prefix, page=page, revision=revision, keys_only=keys_only))
+
+    def watch(
+        self,
+        key: Key,
+        *,
+        prefix: bool = False,
+        start_revision: int | None = None,
+        prev: bool = False,
+        buffer: int = 10_000,
+    ) -> SyncWatch:
+        """See `hastack.discovery.Store.watch`."""
+        return SyncWatch(
+            self._face.watch(
+                key, prefix=prefix, start_revision=start_revision, prev=prev, buffer=buffer
+            )
+        )
+
+    def lease(self, ttl: float) -> SyncLease:
+        """See `hastack.discovery.Store.lease`."""
+        return SyncLease(self._face.lease(ttl))
+
+    def keep(self, key: Key, value: Key, *, ttl: float) -> SyncKept:
+        """See `hastack.discovery.Store.keep`."""
+        return SyncKept(self._face.keep(key, value, ttl=ttl))
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        PORTAL.call(self._face.aclose, ctx=BACKGROUND)

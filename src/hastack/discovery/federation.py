@@ -44,7 +44,7 @@ import attrs
 
 from hastack import context
 from hastack._core import _validate
-from hastack._core._errors import InvalidArgument, LifecycleError
+from hastack._core._errors import InvalidArgument, LifecycleError, OriginHeld
 from hastack.ratelimit._quota import to_quota
 
 from ._coalesce import Coalescer
@@ -60,7 +60,7 @@ from ._forward_events import (
 )
 from ._forward_settings import Journal, Settings, Status
 from ._forward_source import backoff_of
-from ._forward_tenure import Standing, Superseded, Tenure
+from ._forward_tenure import Eviction, Standing, Superseded, Tenure
 from ._origin import OriginState, OriginVigil, Policy
 from ._origin_guard import EvictionGuard
 
@@ -69,11 +69,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from hastack._core._validate import Seconds
+    from hastack.ratelimit import TokenBucket
     from hastack.ratelimit._quota import QuotaLike
 
     from ._store import Store
 
 __all__ = (
+    "Eviction",
     "EvictionFrozen",
     "EvictionThawed",
     "Forwarder",
@@ -84,6 +86,7 @@ __all__ = (
     "OriginState",
     "Policy",
     "Status",
+    "evict",
 )
 
 
@@ -206,30 +209,19 @@ class Forwarder:
         """
         if self._task is not None:
             raise LifecycleError(f"{self.name} was started before")
-        settings = self._settings
-        self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        guard = EvictionGuard(share=settings.share, window=settings.window)
-        guard.interrupted(now)
         from hastack.ratelimit import TokenBucket
 
-        self._standing = Standing(
-            source=self._source,
-            destination=self._destination,
-            settings=settings,
-            journal=self._journal,
-            writer=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-            vigil=OriginVigil(
-                policy=settings.policy,
-                stale_after=settings.stale_after,
-                grace=settings.grace,
-                now=now,
-            ),
-            guard=guard,
-            coalescer=Coalescer(settings.coalesce, capacity=settings.limits.instances),
-            rate=TokenBucket(
+        settings = self._settings
+        self._loop = asyncio.get_running_loop()
+        self._standing = _standing(
+            self._source,
+            self._destination,
+            settings,
+            self._journal,
+            TokenBucket(
                 self._rate, burst=self._burst, name=self.name, clock=context.current().clock
             ),
+            self._loop.time(),
         )
         self._task = asyncio.create_task(self._run(self._standing))
 
@@ -346,3 +338,83 @@ class Forwarder:
             pending=plan.pending,
             held=plan.held,
         )
+
+
+def _standing(
+    source: Store,
+    destination: Store,
+    settings: Settings,
+    journal: Journal,
+    rate: TokenBucket,
+    now: float,
+) -> Standing:
+    guard = EvictionGuard(share=settings.share, window=settings.window)
+    guard.interrupted(now)
+    return Standing(
+        source=source,
+        destination=destination,
+        settings=settings,
+        journal=journal,
+        writer=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        vigil=OriginVigil(
+            policy=settings.policy,
+            stale_after=settings.stale_after,
+            grace=settings.grace,
+            now=now,
+        ),
+        guard=guard,
+        coalescer=Coalescer(settings.coalesce, capacity=settings.limits.instances),
+        rate=rate,
+    )
+
+
+async def evict(
+    store: Store,
+    *,
+    origin: str,
+    eviction: Eviction,
+    timeout: Seconds = 5.0,
+    rate: QuotaLike = "5000/s",
+) -> int:
+    """Do by hand what a forwarder's policy would do, where no forwarder runs.
+
+    A cluster that is gone for good leaves its mirror behind, and whoever forwarded it may be gone
+    with it. What is written is fenced like everything that forwarders write: one that starts
+    meanwhile takes over. A forwarder of that origin that is started later lists its source in full
+    and brings the instances back.
+
+    Args:
+        store: Where the mirror is.
+        origin: The cluster whose instances are mirrored.
+        eviction: ``"drain"`` marks them as draining, ``"revoke"`` deletes them, ``"forget"`` also
+            deletes how far it was forwarded: registries no longer know of that cluster.
+        timeout: Seconds for one request.
+        rate: Most writes.
+
+    Returns:
+        How many instances that changed.
+
+    Raises:
+        OriginHeld: A forwarder of that origin is alive, or was until its heartbeat expires.
+        InvalidArgument: An argument is out of its range.
+        StoreError: The store could not be reached or refused. Some of it may be done; asked again,
+            it goes on.
+
+    Example:
+        >>> import asyncio
+        >>> from hastack.discovery import federation, memory
+        >>> asyncio.run(federation.evict(memory.Store(), origin="east", eviction="revoke"))
+        0
+    """
+    from hastack.ratelimit import TokenBucket
+
+    if eviction not in {"drain", "revoke", "forget"}:
+        raise InvalidArgument("eviction", eviction, "'drain', 'revoke' or 'forget'")
+    settings = Settings.of(origin=origin, timeout=timeout)
+    bucket = TokenBucket(to_quota("rate", rate), burst=settings.limits.ops, name=f"evict-{origin}")
+    now = asyncio.get_running_loop().time()
+    standing = _standing(store, store, settings, Journal(), bucket, now)
+    try:
+        return await Tenure(standing, preempt=False).evict(eviction)
+    except Superseded as other:
+        raise OriginHeld(origin, str(other)) from None

@@ -42,10 +42,12 @@ from ._registration import Applied, Registration
 from ._registry_book import Book, Options
 from ._registry_changes import Change
 from ._registry_events import (
+    InstanceContested,
     InstanceDeregistered,
     InstanceEvicted,
     InstanceRegistered,
     InstanceRestored,
+    InstanceSettled,
     MalformedEntry,
     WatchFresh,
     WatchStale,
@@ -70,10 +72,12 @@ __all__ = (
     "GrpcHealth",
     "Health",
     "Http",
+    "InstanceContested",
     "InstanceDeregistered",
     "InstanceEvicted",
     "InstanceRegistered",
     "InstanceRestored",
+    "InstanceSettled",
     "MalformedEntry",
     "Probe",
     "ProbeFailed",

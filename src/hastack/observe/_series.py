@@ -102,14 +102,20 @@ def read(
         exemplars: Whether the file has any.
         worker: The process it belongs to.
     """
-    first, count = record.numbers_at // 8, record.descriptor.exemplars
+    first = record.numbers_at // 8
+    descriptor = record.descriptor
+    count = descriptor.exemplars
     seen: Sequence[Exemplar | None] = [None] * count
     if exemplars:
         seen = [
             read_exemplar(data, record.exemplars_at + EXEMPLAR_SIZE * number)
             for number in range(count)
         ]
-    return Series(identity, list(words[first : first + record.descriptor.numbers]), seen, worker)
+    if descriptor.kind == "histogram":
+        numbers = list(words[first : first + descriptor.numbers])
+    else:
+        numbers = [words[first], words[first + 1]]  # as a slice it would be an object more
+    return Series(identity, numbers, seen, worker)
 
 
 def merge(alive: Iterable[Series], dead: Iterable[Series], identities: Identities) -> list[Series]:

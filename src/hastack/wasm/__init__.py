@@ -21,13 +21,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._abi._wasi import Output as Output
     from ._abi._wasi import Wasi as Wasi
+    from ._audit import Audit as Audit
+    from ._audit import audit_verify as audit_verify
     from ._cache import Cache as Cache
+    from ._chain import Checked as Checked
     from ._events import PluginActivated as PluginActivated
     from ._events import PluginCompiled as PluginCompiled
     from ._events import PluginEvent as PluginEvent
     from ._events import PluginRefused as PluginRefused
+    from ._events import PluginRolledBack as PluginRolledBack
+    from ._events import PluginSwapped as PluginSwapped
     from ._events import PluginTrapped as PluginTrapped
     from ._events import PluginVerified as PluginVerified
+    from ._filter import filter as filter  # noqa: A004  # see there
     from ._floors import Floors as Floors
     from ._host import HostFunction as HostFunction
     from ._host import host as host
@@ -45,8 +51,10 @@ if TYPE_CHECKING:
     from ._reader import Facts as Facts
     from ._reader import Import as Import
     from ._reader import inspect as inspect
+    from ._rollout import Plan as Plan
     from ._signature import attach as attach
     from ._signature import detach as detach
+    from ._swap import Swap as Swap
     from ._trust import Signer as Signer
     from ._trust import Trust as Trust
     from ._trust import Unsigned as Unsigned
@@ -55,11 +63,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_abi._wasi": ("Output", "Wasi"),
+    "_audit": ("Audit", "audit_verify"),
     "_cache": ("Cache",),
+    "_chain": ("Checked",),
     "_events": (
         *("PluginActivated", "PluginCompiled", "PluginEvent", "PluginRefused", "PluginTrapped"),
-        "PluginVerified",
+        *("PluginRolledBack", "PluginSwapped", "PluginVerified"),
     ),
+    "_filter": ("filter",),
     "_floors": ("Floors",),
     "_host": ("HostFunction", "host"),
     "_keys": ("PrivateKey", "PublicKey"),
@@ -68,13 +79,17 @@ _HOMES = {
     "_memory": ("Memory",),
     "_plugin": ("Plugin", "load", "wat"),
     "_reader": ("Export", "Facts", "Import", "inspect"),
+    "_rollout": ("Plan",),
     "_signature": ("attach", "detach"),
+    "_swap": ("Swap",),
     "_trust": ("Signer", "Trust", "Unsigned", "Verified", "sign"),
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = (
+    "Audit",
     "Cache",
+    "Checked",
     "Export",
     "Facts",
     "Floors",
@@ -84,22 +99,28 @@ __all__ = (
     "Manifest",
     "Memory",
     "Output",
+    "Plan",
     "Plugin",
     "PluginActivated",
     "PluginCompiled",
     "PluginEvent",
     "PluginRefused",
+    "PluginRolledBack",
+    "PluginSwapped",
     "PluginTrapped",
     "PluginVerified",
     "PrivateKey",
     "PublicKey",
     "Signer",
+    "Swap",
     "Trust",
     "Unsigned",
     "Verified",
     "Wasi",
     "attach",
+    "audit_verify",
     "detach",
+    "filter",
     "host",
     "inspect",
     "load",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._cancel import BACKGROUND
+from hastack.context import with_cancel
 from hastack.ratelimit._backoff import Backoff, Stop
 
 from ._status import Verdict, error_of, judge
@@ -27,10 +27,21 @@ _BACKOFF = Backoff(attempts=8, base=0.05, cap=1.0, factor=2.0, jitter=True, max_
 class NotSent(Exception):
     """A try that ended before its request had left: it may be repeated whatever it was."""
 
+    verdict = Verdict.ELSEWHERE
+
     def __init__(self, code: str, details: str) -> None:
         super().__init__(code, details)
         self.code = code
         self.details = details
+
+
+class Unheard(NotSent):
+    """A try that was given up because its connection is silent."""
+
+    verdict = Verdict.UNSURE
+
+    def __init__(self) -> None:
+        super().__init__("UNAVAILABLE", "nothing was heard on the connection")
 
 
 def left(ctx: Context, ends: float) -> float:
@@ -101,7 +112,7 @@ class Attempts:
         # A deadline that leaves no time to answer says nothing about the endpoint.
         patient = code != "DEADLINE_EXCEEDED" or time.monotonic() - asked >= _PATIENCE
         if verdict in {Verdict.ELSEWHERE, Verdict.UNSURE} and patient:
-            self._transport._missed(address)
+            self._shared.missed(address)
         if verdict is Verdict.UNSURE and code == "DEADLINE_EXCEEDED" and self._spent():
             details = f"no answer within {self._ends - self._began:.3g} s"
         error = error_of(
@@ -110,13 +121,16 @@ class Attempts:
             endpoint=address,
             indeterminate=verdict is Verdict.UNSURE and not self._idempotent,
         )
+        # What grpc says of a connection says more than that there is none.
+        if not isinstance(failure, NotSent) or self._shared.trouble is None:
+            self._shared.trouble = error
         stop = self._final(verdict, failure)
         if stop is None:
             self._tried.add(address)
             found = self._elsewhere(verdict)
             if found is not None:
                 return found
-            stop = await self._back_off()
+            stop = await self._back_off(address)
         if stop is None:
             self._tried.clear()
             return address if self._pinned else self._shared.endpoints.first()
@@ -150,7 +164,7 @@ class Attempts:
             return None
         return next((a for a in self._shared.endpoints.order() if a not in self._tried), None)
 
-    async def _back_off(self) -> str | None:
+    async def _back_off(self, address: str) -> str | None:
         """Wait before the next round; why there is none, if there is none."""
         self._rounds += 1
         delay = _BACKOFF.next_delay(
@@ -161,10 +175,8 @@ class Attempts:
         )
         if isinstance(delay, Stop):
             return delay.value
-        if self._ctx is BACKGROUND:
-            await asyncio.sleep(delay)
-        elif await self._ctx.wait_async(delay):
-            self._ctx.check()
+        async with with_cancel(self._ctx):
+            await self._transport._lines.rest(address, delay)
         return None
 
     def untried(self) -> int:
@@ -176,7 +188,7 @@ class Attempts:
 
 def _read(failure: Exception) -> tuple[str, str, Verdict]:
     if isinstance(failure, NotSent):
-        return failure.code, failure.details, Verdict.ELSEWHERE
+        return failure.code, failure.details, failure.verdict
     error: Any = failure
     code, details = error.code().name, error.details() or ""
     return code, details, judge(code, details)

@@ -12,6 +12,8 @@ from hastack._core._extras import require_grpc
 from . import _wire
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ._options import TLS
 
 # 10 s and 3 s find a dead peer in 13 s. etcd answers pings more often than one in 5 s
@@ -25,7 +27,7 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", -1),  # the server says what is too large for it
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5_000),  # and so long may connecting take
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.use_local_subchannel_pool", 1),  # every channel has a connection of its own
     ("grpc.service_config_disable_resolution", 1),  # no TXT queries
     # Filters that nobody uses here cost a tenth of a call's time: only these two are wanted.
@@ -53,6 +55,7 @@ class Grpc:
         self.UsageError: Any = aio.UsageError
         self.READY = grpc.ChannelConnectivity.READY
         self.TRANSIENT_FAILURE = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        self.DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
         self.SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
         self._grpc = grpc
         self._aio = aio
@@ -111,20 +114,37 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @final
 class Line:
-    """One channel to one endpoint, and its methods."""
+    """One channel to one endpoint, and its methods.
 
-    __slots__ = ("__weakref__", "address", "channel", "methods")
+    Attributes:
+        calls: Calls under way that may be given up, as they may be repeated.
+        since: Since when it owes an answer, whichever; ``None`` when it was heard since.
+        silent: It was given up because nothing was heard.
+        timer: For `Lines`: when to look whether it still owes an answer.
+        doubted: For `Lines`: it is being asked whether it is there.
+    """
+
+    __slots__ = (
+        *("__weakref__", "address", "calls", "channel", "doubted", "methods"),
+        *("silent", "since", "timer"),
+    )
 
     def __init__(self, address: str, channel: Any) -> None:
         self.address = address
         self.channel = channel
         self.methods: dict[str, Any] = {}
+        self.calls: set[Any] = set()
+        self.since: float | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.silent = self.doubted = False
         _open.add(self)
 
-    async def aclose(self) -> None:
-        """Close the channel; what waits on it is cancelled."""
+    async def aclose(self, *, grace: float | None = None) -> None:
+        """Close the channel; what waits on it is cancelled, after ``grace`` seconds."""
+        if self.timer is not None:
+            self.timer.cancel()
+        await self.channel.close(grace)
         _open.discard(self)
-        await self.channel.close()
 
     def unary(self, method: str) -> Any:
         """The callable for a method with one request and one answer, both as bytes."""

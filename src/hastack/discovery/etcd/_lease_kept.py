@@ -8,28 +8,19 @@ import os
 import random
 from typing import TYPE_CHECKING, Final, Self, final
 
-from hastack import context
 from hastack._core._errors import (
     ClosedError,
     HastackError,
     InvalidArgument,
     LeaseLost,
-    StoreError,
     StoreUnavailable,
 )
 from hastack._core._portal import PORTAL
-from hastack.discovery._records import Compare, Get, Put, RangeResult, as_bytes
+from hastack.discovery._keeping import ATTEMPT, Keeping
+from hastack.discovery._records import as_bytes
 
 from ._lease import ended
-from ._lease_events import (
-    KEY_CONTESTED,
-    KEY_DOWN,
-    KEY_RESTORED,
-    KeyContested,
-    KeyDown,
-    KeyRestored,
-)
-from ._lease_reconcile import RETRY_CAP, Grant, Reconcile, Rest, Wait, Write
+from ._lease_reconcile import RETRY_CAP, Grant, Write
 from ._lease_stream import clock
 
 if TYPE_CHECKING:
@@ -37,20 +28,18 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from hastack.discovery._records import Batch, Key, KeyValue
+    from hastack.discovery._records import Key
 
+    from ._client import Client
     from ._lease import LeaseKeeper
-    from ._lease_reconcile import Loss
 
-ATTEMPT: Final = 2.0
-"""Seconds for one try; a store that does not answer is asked again, elsewhere if possible."""
 LOOK_AGAIN: Final = 60.0
 """Seconds after which the key is read although its watch says nothing: etcd has lost delete events
 before (etcd#19179)."""
 
 
 @final
-class Kept:
+class Kept(Keeping):
     """A key that is there, on a lease of this process, with the value last asked for.
 
     It is put back whenever it goes away: the store was away for longer than the TTL, the lease
@@ -80,31 +69,33 @@ class Kept:
     """
 
     def __init__(self, keeper: LeaseKeeper, key: bytes, value: bytes, ttl: int) -> None:
-        self.key = key
-        self._value = value
         self._ttl = ttl
         self._keeper = keeper
         self._entered = False
-        self._set_up()
+        super().__init__(key, value)
 
-    def _set_up(self) -> None:
-        self._core = Reconcile(self._value)
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsure = False
         self._following = False
         self._last_lease = 0
-        self._down_since: float | None = None
-        self._error: HastackError | None = None
+
+    @property
+    def _keys(self) -> Client:
+        return self._keeper._client
+
+    @property
+    def _timeout(self) -> float:
+        return self._keeper._client._shared.options.timeout
+
+    def _now(self) -> float:
+        return clock()
 
     @property
     def present(self) -> bool:
         """Whether the store was last known to hold it, on a lease that can be relied on."""
         return self._core.present and not self._unsure and self._ours
-
-    @property
-    def lease(self) -> int:
-        """The lease that it hangs on now; 0 while there is none."""
-        return self._core.lease
 
     async def set(self, value: Key, *, timeout: float | None = None) -> None:
         """Change the value; return once the store has it, or a later one.
@@ -161,18 +152,17 @@ class Kept:
         self._entered = True
         if not self._ours:
             self._keeper = self._keeper._client._lease_keeper()
-        self._set_up()
+        self._begin_anew()
 
     async def _enter(self) -> None:
         keeper = self._keeper
         self._stream = keeper._stream_of_loop()
         assert keeper._gate is not None
         self._gate = keeper._gate
-        self._changed = asyncio.Event()  # there is something to decide
-        self._settled = asyncio.Event()  # something was decided
+        self._make_events()
         keeper._held.add(self)
         self._spawn(self._run(), "keeping")
-        await self._until_stored(self._core.version, None)
+        await self._until_stored(self._core.version, self._timeout)
 
     def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
         # Without the caller's variables: its deadline is not that of the key.
@@ -217,60 +207,16 @@ class Kept:
     # The value
 
     async def _set(self, value: bytes, timeout: float | None) -> None:
-        self._check_entered()
-        version = self._core.want(value)
-        self._value = value
-        self._error = None
-        self._changed.set()
-        await self._until_stored(version, timeout)
-
-    async def _until_stored(self, version: int, timeout: float | None) -> None:
-        limit = self._keeper._client._shared.options.timeout if timeout is None else timeout
-        ctx = context.current()
-        try:
-            async with asyncio.timeout(limit):
-                async with context.with_cancel(ctx):
-                    while self._core.stored < version:
-                        self._check_entered()
-                        if self._error is not None and not isinstance(
-                            self._error, StoreUnavailable
-                        ):
-                            raise self._error
-                        self._settled.clear()
-                        await self._settled.wait()
-        except TimeoutError as error:
-            ctx.check()
-            if isinstance(error, HastackError):
-                raise
-            raise self._error or StoreUnavailable(
-                f"{self.key!r} was not stored within {limit:g} s"
-            ) from None
+        version = self._want(value)
+        await self._until_stored(version, self._timeout if timeout is None else timeout)
 
     # Keeping
 
-    async def _run(self) -> None:
-        core = self._core
-        while True:
-            self._changed.clear()
-            action = core.decide(clock())
-            if isinstance(action, Rest):
-                self._note_restored()
-                await self._changed.wait()
-            elif isinstance(action, Wait):
-                try:
-                    async with asyncio.timeout(action.until - clock()):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-            else:
-                await self._act()
-            self._settled.set()
-
-    async def _act(self) -> None:
+    async def _act(self, action: Grant | Write) -> None:
         """Do what is to be done when it is this key's turn, for as long as it goes well."""
         async with self._gate:
-            while isinstance(action := self._core.decide(clock()), (Grant, Write)):
-                if not await self._try(action):
+            while isinstance(now := self._core.decide(clock()), (Grant, Write)):
+                if not await self._try(now):
                     return
 
     async def _try(self, action: Grant | Write) -> bool:
@@ -302,22 +248,7 @@ class Kept:
         self._stream.add(lease, ttl, sent=sent, holder=self)
 
     async def _write(self, write: Write) -> None:
-        client = self._keeper._client
-        answer = await client.txn(
-            [Compare(self.key, "mod_revision", "==", write.revision)],
-            [Put(self.key, write.value, write.lease)],
-            [Get(self.key)],
-            timeout=ATTEMPT,
-        )
-        if answer.succeeded:
-            self._core.wrote(write, answer.revision)
-        else:
-            found = answer.results[0]
-            assert isinstance(found, RangeResult)
-            kv = found.kvs[0] if found.kvs else None
-            self._note_loss(
-                self._core.missed(write, kv, answer.revision, clock(), random.random()), kv
-            )
+        await super()._write(write)
         if not self._following:
             self._following = True
             self._spawn(self._follow(), "watching")
@@ -338,41 +269,18 @@ class Kept:
             await asyncio.sleep(RETRY_CAP * (0.5 + 0.5 * random.random()))
             await self._read()
 
-    async def _hear(self, batch: Batch) -> None:
-        if batch.reason == "restored":
-            # Revisions have begun anew, so it cannot be told which of these is news.
-            self._core.forget()
-            self._changed.set()
-        else:
-            for event in batch.events:
-                self._see(event.kv if event.kind == "put" else None, event.kv.mod_revision)
-        if batch.resync:
-            await self._read()  # of what was never handed over, it does not tell the deletion
-
     async def _verify(self) -> None:
         """Read the key now and then, whatever the watch says."""
         while True:
             await asyncio.sleep(LOOK_AGAIN * (0.75 + 0.5 * random.random()))
             await self._read()
 
-    async def _read(self) -> None:
-        try:
-            found = await self._keeper._client.range(self.key, timeout=ATTEMPT)
-        except (StoreError, ClosedError):
-            return
-        self._see(found.kvs[0] if found.kvs else None, found.revision)
-
-    def _see(self, kv: KeyValue | None, revision: int) -> None:
-        self._note_loss(self._core.seen(kv, revision, clock(), random.random()), kv)
-        self._changed.set()
-
     def _drop_lease(self) -> None:
         lease = self._core.lease
         self._stream.remove(lease)
         if lease:
             ended(lease, "gone")
-        self._note_loss(self._core.lost_lease(clock(), random.random()), None)
-        self._changed.set()
+        self._lose_lease()
 
     # Told by the keepalives
 
@@ -386,30 +294,3 @@ class Kept:
 
     def _gone(self) -> None:
         self._drop_lease()
-
-    # Telling
-
-    def _note_loss(self, loss: Loss | None, kv: KeyValue | None) -> None:
-        if loss is None:
-            return
-        now = clock()
-        if self._down_since is None:
-            self._down_since = now
-        if KEY_DOWN.subscribers:
-            KEY_DOWN.publish(KeyDown(key=self.key, loss=loss))
-        if self._core.contested and KEY_CONTESTED.subscribers:
-            action = self._core.decide(now)
-            KEY_CONTESTED.publish(
-                KeyContested(
-                    key=self.key,
-                    loss=loss,
-                    losses=self._core.losses,
-                    rival=0 if kv is None else kv.lease,
-                    pause=action.until - now if isinstance(action, Wait) else 0.0,
-                )
-            )
-
-    def _note_restored(self) -> None:
-        since, self._down_since = self._down_since, None
-        if since is not None and KEY_RESTORED.subscribers:
-            KEY_RESTORED.publish(KeyRestored(key=self.key, after=clock() - since))

@@ -156,8 +156,7 @@ class KeepaliveStream:
         self._table.cut()
         if stream is not None:
             self._stalled = True
-            self._transport._missed(stream.endpoint)
-            stream.cancel()
+            stream.give_up()
 
     # The stream
 
@@ -188,7 +187,8 @@ class KeepaliveStream:
                     )
                 )
             first, longest = PAUSE
-            await asyncio.sleep(random.random() * min(longest, first * 2.0 ** min(failures, 16)))
+            pause = min(longest, first * 2.0 ** min(failures, 16))
+            await self._transport.rest(random.random() * pause)
 
     async def _open(self) -> Stream:
         return await self._transport.stream(

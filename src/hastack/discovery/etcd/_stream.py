@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._errors import ClosedError, StoreUnavailable
 
-from ._attempts import final_error
+from ._attempts import Unheard, final_error
 from ._status import Verdict, judge
 
 if TYPE_CHECKING:
+    from ._channel import Line
     from ._transport import Transport
 
 
@@ -26,14 +27,17 @@ class Stream:
         endpoint: Who is on the other end.
     """
 
-    __slots__ = ("_call", "_metadata", "_read_any", "_transport", "endpoint")
+    __slots__ = ("_call", "_line", "_metadata", "_read_any", "_transport", "endpoint")
 
-    def __init__(self, transport: Transport, endpoint: str, call: Any, metadata: Any) -> None:
-        self.endpoint = endpoint
+    def __init__(self, transport: Transport, line: Line, call: Any, metadata: Any) -> None:
+        self.endpoint = line.address
+        self._line = line
         self._transport = transport
         self._call = call
         self._metadata = metadata
         self._read_any = False
+        line.calls.add(call)
+        call.add_done_callback(line.calls.discard)
 
     async def write(self, message: Any) -> None:
         """Send a message.
@@ -72,6 +76,12 @@ class Stream:
             self._transport._shared.endpoints.succeeded(self.endpoint)
         return message
 
+    def give_up(self) -> None:
+        """End the stream, which should have said something, and see whether the server is there."""
+        self._transport._shared.missed(self.endpoint)
+        self._transport._lines.doubt(self._line)
+        self.cancel()
+
     def cancel(self) -> None:
         """End the stream at once; pending reads and writes raise `ClosedError`."""
         self._call.cancel()
@@ -89,7 +99,7 @@ class Stream:
     async def _error(self, error: Exception) -> Exception:
         failure: Any = error
         if isinstance(error, asyncio.InvalidStateError):  # written to after its end
-            if self._call.cancelled():
+            if self._call.cancelled() and not self._line.silent:
                 return ClosedError("etcd stream")
             code, details = (await self._call.code()).name, await self._call.details() or ""
             failure = self._transport._grpc.Error(
@@ -106,11 +116,14 @@ class Stream:
 
     def _failed(self) -> None:
         self._transport._stream_failures += 1
-        self._transport._missed(self.endpoint)
+        self._transport._shared.missed(self.endpoint)
 
     def _cancelled(self, error: asyncio.CancelledError) -> BaseException:
         """What to raise for a cancellation that may not be the task's own."""
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             return error
+        if self._line.silent:
+            self._failed()
+            return final_error(Unheard(), self.endpoint)
         return ClosedError("etcd stream")

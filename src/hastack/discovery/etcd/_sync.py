@@ -6,20 +6,24 @@ process's background loop while the calling thread waits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, final
 
-from hastack._core._cancel import BACKGROUND
-from hastack._core._portal import PORTAL
-from hastack.discovery._sync import Face, SyncKept, SyncLease, SyncWatch, blocking, pull
+from hastack.discovery._sync import (
+    Face,
+    StoreFace,
+    SyncKept,
+    SyncLease,
+    SyncWatch,
+    blocking,
+    pull,
+)
 
 from ._admin import Auth, Cluster, Maintenance
 from ._client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
-    from hastack.discovery._records import Key, KeyValue
 
 __all__ = (
     "SyncAuth",
@@ -87,7 +91,7 @@ class SyncAuth(Face[Auth]):
 
 
 @final
-class SyncClient(Face[Client]):
+class SyncClient(StoreFace[Client]):
     """A client for threads: ``client.sync``. Every call blocks and honours the current context.
 
     It shares everything with the client that it belongs to, and closing one closes both. Inside a
@@ -102,35 +106,8 @@ class SyncClient(Face[Client]):
     identity = blocking(Client.identity)
     close = blocking(Client.aclose)
 
-    def scan(
-        self, prefix: Key, *, page: int = 1000, revision: int = 0, keys_only: bool = False
-    ) -> Iterator[KeyValue]:
-        """See `Client.scan`."""
-        return pull(self._face.scan(prefix, page=page, revision=revision, keys_only=keys_only))
-
-    def watch(
-        self,
-        key: Key,
-        *,
-        prefix: bool = False,
-        start_revision: int | None = None,
-        prev: bool = False,
-        buffer: int = 10_000,
-    ) -> SyncWatch:
-        """See `Client.watch`."""
-        return SyncWatch(
-            self._face.watch(
-                key, prefix=prefix, start_revision=start_revision, prev=prev, buffer=buffer
-            )
-        )
-
-    def lease(self, ttl: float) -> SyncLease:
-        """See `Client.lease`."""
-        return SyncLease(self._face.lease(ttl))
-
-    def keep(self, key: Key, value: Key, *, ttl: float) -> SyncKept:
-        """See `Client.keep`."""
-        return SyncKept(self._face.keep(key, value, ttl=ttl))
+    def _check_open(self) -> None:
+        self._face._check_open()
 
     @property
     def cluster(self) -> SyncCluster:
@@ -146,15 +123,3 @@ class SyncClient(Face[Client]):
     def auth(self) -> SyncAuth:
         """Users and roles."""
         return SyncAuth(self._face.auth)
-
-    def __enter__(self) -> Self:
-        self._face._check_open()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        PORTAL.call(self._face.aclose, ctx=BACKGROUND)

@@ -14,8 +14,9 @@ from hastack._core._validate import seconds
 from hastack.context import with_cancel
 
 from . import _wire
-from ._attempts import Attempts, NotSent, final_error, left, raise_if_ended
-from ._channel import Line, load
+from ._attempts import Attempts, NotSent, Unheard, final_error, left, raise_if_ended
+from ._channel import load
+from ._lines import Lines
 from ._stream import Stream
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from hastack._core._cancel import Context
 
+    from ._channel import Line
     from ._shared import Shared
 
 _OPENINGS = 8  # streams that one client opens at once; the others queue
@@ -38,7 +40,7 @@ class Transport:
         self._shared = shared
         self._loop = loop
         self._grpc = load()
-        self._lines: dict[str, Line] = {}
+        self._lines = Lines(shared, loop)
         self._login_turn = asyncio.Lock()
         self._opening = asyncio.Semaphore(_OPENINGS)
         self._stream_failures = 0
@@ -70,46 +72,28 @@ class Transport:
             StoreError: The answer is an error; `_status` says which.
             ClosedError: The client was closed.
         """
-        shared, grpc = self._shared, self._grpc
+        shared = self._shared
         ctx = _current.get()
         if ctx is not BACKGROUND:
             ctx.check()
         asked = time.monotonic()
-        if timeout is not None:
-            timeout = seconds("timeout", timeout, zero=True)
-        ends = asked + (shared.options.timeout if timeout is None else timeout)
+        ends = self._end(asked, timeout)
         data = request.SerializeToString()
         if len(data) > shared.options.max_request_bytes:
             raise RequestTooLarge("bytes", len(data), shared.options.max_request_bytes)
         shared.budget.count_call()
+        one = _Try(self, method, data, ctx, ends, idempotent=idempotent)
         address = endpoint or shared.endpoints.first()
         attempts: Attempts | None = None
         untried = 1 if endpoint else len(shared.endpoints.addresses)
         while True:
-            metadata = shared.metadata
-            try:
-                line = self._lines.get(address) or self._line(address)
-                if metadata is None or line.channel.get_state(True) is not grpc.READY:
-                    metadata = await self._ready(line, ctx, left(ctx, ends) / untried)
-                limit = left(ctx, ends)
-                if idempotent and untried > 1:
-                    limit /= untried
-                call = line.unary(method)(data, timeout=limit, metadata=metadata)
-                answer: bytes = await (call if ctx is BACKGROUND else self._tied(call, ctx, call))
-            except grpc.Error as error:
-                failure: Exception = error
-            except NotSent as error:
-                failure = error
-            except grpc.UsageError as error:
-                raise ClosedError("etcd client") from error
-            except asyncio.CancelledError:
-                self._raise_if_ours(ctx)
-                raise
-            else:
+            failure = await one.at(address, untried)
+            if failure is None:
                 if not shared.endpoints.all_well:
                     shared.endpoints.succeeded(address)
                     self._probe_soon()
-                return _wire.response(method).FromString(answer)
+                shared.trouble = None
+                return _wire.response(method).FromString(one.answer)
             if attempts is None:
                 attempts = Attempts(
                     self,
@@ -120,11 +104,17 @@ class Transport:
                     pinned=endpoint is not None,
                 )
             try:
-                address = await attempts.next(address, failure, metadata, asked)
+                address = await attempts.next(address, failure, one.metadata, asked)
             finally:
                 del failure  # its traceback holds this frame
             untried = attempts.untried()
             asked = time.monotonic()
+
+    def _end(self, began: float, timeout: float | None) -> float:
+        """When a call that began at ``began`` has to have ended."""
+        if timeout is None:
+            return began + self._shared.options.timeout
+        return began + seconds("timeout", timeout, zero=True)
 
     async def stream(
         self,
@@ -155,29 +145,27 @@ class Transport:
         ctx = _current.get()
         ctx.check()
         began = time.monotonic()
-        if timeout is not None:
-            timeout = seconds("timeout", timeout, zero=True)
-        ends = began + (shared.options.timeout if timeout is None else timeout)
+        ends = self._end(began, timeout)
         attempts = Attempts(self, ctx, began, ends, idempotent=True, pinned=endpoint is not None)
         address = endpoint or shared.endpoints.first()
         async with self._opening:
             if self._stream_failures:
                 pause = 0.05 * 2.0 ** min(self._stream_failures, 10)
                 # A short timeout says that whoever opens it cannot wait: a lease is running out.
-                await asyncio.sleep(
-                    random.random() * min(pause, _LONGEST_PAUSE, left(ctx, ends) / 4)
+                await self._lines.rest(
+                    address, random.random() * min(pause, _LONGEST_PAUSE, left(ctx, ends) / 4)
                 )
             while True:
                 asked = time.monotonic()
                 metadata = shared.metadata
                 try:
-                    line = self._line(address)
+                    line = self._lines.to(address)
                     metadata = await self._ready(line, ctx, left(ctx, ends) / attempts.untried())
                     if line.channel.get_state(True) is not self._grpc.READY:
-                        raise NotSent("UNAVAILABLE", "failed to connect")
+                        raise NotSent("UNAVAILABLE", f"failed to connect to {address}")
                     carried = (*metadata, ("hasleader", "true")) if require_leader else metadata
                     call = line.stream(method, both=True)(metadata=carried)
-                    return Stream(self, line.address, call, metadata)
+                    return Stream(self, line, call, metadata)
                 except self._grpc.Error as error:
                     failure: Exception = error
                 except NotSent as error:
@@ -210,7 +198,7 @@ class Transport:
         ends = began + (1e9 if timeout is None else timeout)
         call = None
         try:
-            line = self._line(endpoint)
+            line = self._lines.to(endpoint)
             metadata = await self._ready(line, ctx, min(left(ctx, ends), shared.options.timeout))
             call = line.stream(method, both=False)(
                 request, timeout=left(ctx, ends), metadata=metadata
@@ -247,20 +235,13 @@ class Transport:
         """End all calls and streams and close the connections."""
         for probe in self._probes:
             probe.cancel()
-        lines, self._lines = list(self._lines.values()), {}
-        for line in lines:
-            await line.aclose()
+        await self._lines.aclose()
+
+    async def rest(self, seconds: float) -> None:
+        """Pause before a stream is opened again; no longer than until a connection is back."""
+        await self._lines.rest(self._shared.endpoints.first(), seconds)
 
     # The steps of a call
-
-    def _line(self, address: str) -> Line:
-        if self._shared.closed:
-            raise ClosedError("etcd client")
-        line = self._lines.get(address)
-        if line is None:
-            channel = self._grpc.channel(address, self._shared.options.tls)
-            line = self._lines[address] = Line(address, channel)
-        return line
 
     async def _ready(
         self, line: Line, ctx: Context, patience: float
@@ -331,8 +312,7 @@ class Transport:
 
     def _raise_if_ours(self, ctx: Context) -> None:
         """Replace a cancellation that is not the task's own by what was behind it."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if _is_cancelled():
             return
         ended = ctx.err()
         if ended is not None:
@@ -341,11 +321,6 @@ class Transport:
             raise ClosedError("etcd client")
 
     # The health of endpoints
-
-    def _missed(self, address: str) -> None:
-        """An endpoint did not answer."""
-        self._shared.versions.pop(address, None)
-        self._shared.endpoints.failed(address, time.monotonic())
 
     def _probe_soon(self) -> None:
         """See whether an endpoint that failed answers again, if one is due."""
@@ -357,7 +332,7 @@ class Transport:
 
     async def _probe(self, address: str) -> None:
         """Any answer will do."""
-        line = self._line(address)
+        line = self._lines.to(address)
         with contextlib.suppress(NotSent, self._grpc.UsageError):
             await self._connect(line, _PROBE)
             try:
@@ -366,6 +341,90 @@ class Transport:
                 if error.code().name in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}:
                     return
             self._shared.endpoints.succeeded(address)
+
+
+@final
+class _Try:
+    """A request of one call, sent to one endpoint after the other.
+
+    Attributes:
+        metadata: What the last try carried; ``None`` when it had no token yet.
+        answer: What came back.
+    """
+
+    __slots__ = (
+        *("_ctx", "_data", "_ends", "_idempotent", "_method", "_transport"),
+        *("answer", "metadata"),
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        method: str,
+        data: bytes,
+        ctx: Context,
+        ends: float,
+        *,
+        idempotent: bool,
+    ) -> None:
+        self._transport = transport
+        self._method = method
+        self._data = data
+        self._ctx = ctx
+        self._ends = ends
+        self._idempotent = idempotent
+        self.metadata: tuple[tuple[str, str], ...] | None = None
+        self.answer = b""
+
+    async def at(self, address: str, untried: int) -> Exception | None:
+        """Send it to ``address``, one of ``untried`` ones; why there is no answer, if so."""
+        transport, ctx = self._transport, self._ctx
+        grpc = transport._grpc
+        line = transport._lines.to(address)
+        try:
+            self.metadata = metadata = transport._shared.metadata
+            if metadata is None or line.channel.get_state(True) is not grpc.READY:
+                patience = left(ctx, self._ends) / untried
+                self.metadata = await transport._ready(line, ctx, patience)
+            await self._send(line, untried)
+        except grpc.Error as error:
+            if error.code() is not grpc.DEADLINE_EXCEEDED:
+                line.since = None  # an answer all the same, or there is no connection
+            return error  # type: ignore[no-any-return]  # grpc has no types
+        except NotSent as error:
+            return error
+        except grpc.UsageError as error:
+            if line.silent:
+                return NotSent("UNAVAILABLE", "the connection was replaced")
+            raise ClosedError("etcd client") from error
+        except asyncio.CancelledError:
+            transport._raise_if_ours(ctx)
+            if line.silent and not _is_cancelled():
+                return Unheard()
+            raise
+        return None
+
+    async def _send(self, line: Line, untried: int) -> None:
+        transport, ctx = self._transport, self._ctx
+        limit = left(ctx, self._ends)
+        if self._idempotent and untried > 1:
+            limit /= untried
+        call = line.unary(self._method)(self._data, timeout=limit, metadata=self.metadata)
+        if line.since is None:
+            transport._lines.asked(line)
+        if self._idempotent:
+            line.calls.add(call)
+        try:
+            self.answer = await (call if ctx is BACKGROUND else transport._tied(call, ctx, call))
+        finally:
+            line.calls.discard(call)
+        line.since = None
+
+
+def _is_cancelled() -> bool:
+    """Whether a cancellation is the running task's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _version(text: str) -> tuple[int, int, int]:

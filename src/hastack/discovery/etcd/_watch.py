@@ -74,7 +74,7 @@ class WatchHub:
         deadline: Seconds after which a stream that answers nothing is given up.
     """
 
-    def __init__(self, client: Client, *, interval: float = 5.0, deadline: float = 5.0) -> None:
+    def __init__(self, client: Client, *, interval: float = 5.0, deadline: float = 3.0) -> None:
         self._client = client
         self._codec = client._codec
         self._core = WatchCore(interval=interval, deadline=deadline)
@@ -113,6 +113,11 @@ class WatchHub:
             integer("start_revision", start_revision)
         where = Range(key, end or None, bool(prev))
         return EtcdWatch(self, Subscriber(where, start=start_revision, limit=buffer))
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the store could not be asked last."""
+        return self._client._shared.trouble
 
     def check_open(self) -> None:
         """Raise `ClosedError` when the client was closed."""
@@ -289,11 +294,12 @@ class WatchHub:
         task, self._serving = self._serving, None
         stream, self._stream = self._stream, None
         if stream is not None:
-            if command.silent:
-                stream._transport._missed(stream.endpoint)
             if command.why:
                 self._lost(stream.endpoint, command.why)
-            stream.cancel()
+            if command.silent:
+                stream.give_up()
+            else:
+                stream.cancel()
         elif task is not None:
             task.cancel()  # it was still being opened
 
@@ -360,7 +366,7 @@ class WatchHub:
             if self._failures:
                 first, longest = _PAUSE
                 pause = min(longest, first * 2.0 ** min(self._failures, 16))
-                await asyncio.sleep(random.random() * pause)
+                await self._client._transport().rest(random.random() * pause)
             self._failures += 1
             try:
                 return await self._client._transport().stream(_wire.WATCH, require_leader=True)

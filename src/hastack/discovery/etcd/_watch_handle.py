@@ -132,6 +132,11 @@ class EtcdWatch:
         """
         return max(0.0, time.monotonic() - self._subscriber.certain_at())
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the store could not be asked last; ``None`` as soon as it answers."""
+        return self._hub.trouble
+
     def __repr__(self) -> str:
         where = self._subscriber.where
         return f"<watch of {where.key!r}{'' if where.end is None else '...'}>"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ._template_mine import compress, judge
-from ._template_tokens import OPEN, normal, words
+from ._template_tokens import OPEN, normal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,16 +54,18 @@ class TemplateExplanation:
 
 
 def explain(
-    index: Index, first: tuple[str, Pattern], second: tuple[str, Pattern]
+    index: Index, first: tuple[Pattern, list[str]], second: tuple[Pattern, list[str]]
 ) -> TemplateExplanation:
-    """Compares two lines, given with their patterns."""
-    a, b = index.find(first[1]), index.find(second[1])
+    """Compares two lines, given as patterns and tokens."""
+    a, b = index.find(first[0]), index.find(second[0])
     texts = (a.form.text if a else "", b.form.text if b else "")
     left, right = _grouped(*first), _grouped(*second)
     together = a is not None and a is b
     if len(left) != len(right):
         why = f"{len(left)} tokens and {len(right)}: no columns to compare"
-        return TemplateExplanation(together, texts, (Difference(first[0], second[0], why),))
+        return TemplateExplanation(
+            together, texts, (Difference(" ".join(first[1]), " ".join(second[1]), why),)
+        )
     row = a.row if together and a else tuple(token for token, _ in right)
     reasons = a.reasons if together and a else {}
     found = []
@@ -86,8 +88,8 @@ def explain(
     return TemplateExplanation(together, texts, tuple(found))
 
 
-def _grouped(line: str, pattern: Pattern) -> Sequence[tuple[str, str]]:
+def _grouped(pattern: Pattern, words: Sequence[str]) -> Sequence[tuple[str, str]]:
     """Masked tokens and what they stand for; lists are one."""
-    said = iter(words(line, pattern))
+    said = iter(words)
     runs = compress(tuple(map(normal, pattern)))
     return [(token, " ".join(next(said) for _ in range(count))) for token, count in runs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ._template_mine import compress, edges
@@ -40,11 +41,11 @@ def _matcher(token: str) -> Callable[[str], re.Match[str] | None]:
 def _is_soft(value: str, before: str) -> bool:
     """Whether something masked is a word all the same, as long as it is the only one seen.
 
-    ``true``, and the digit of ``ssh2``.
+    ``true``, and the digits of ``ssh2`` and ``amd64``.
     """
     if value.isalpha():
         return value not in DATE_WORDS
-    return len(value) == 1 and value.isdigit() and _TWO_LETTERS.search(before) is not None
+    return len(value) <= 3 and value.isdigit() and _TWO_LETTERS.search(before) is not None
 
 
 class Form:
@@ -56,7 +57,7 @@ class Form:
         gaps: The blanks in front of each token.
     """
 
-    __slots__ = ("_plan", "gaps", "holes", "masks", "text", "tokens")
+    __slots__ = ("_get", "_plan", "gaps", "holes", "masks", "text", "tokens")
 
     def __init__(self, tokens: Pattern, masks: Pattern, gaps: Sequence[str]) -> None:
         self.tokens = tokens
@@ -67,6 +68,10 @@ class Form:
             for i, (token, mask) in enumerate(zip(tokens, masks, strict=True))
             if HOLE in mask or TAIL in mask
         ]
+        # Where every value is a whole token, one call gets them all.
+        self._get: Callable[[Sequence[str]], tuple[str, ...]] | None = None
+        if len(self._plan) > 1 and all(match is None for _, match in self._plan):
+            self._get = itemgetter(*(i for i, _ in self._plan))
         self.holes = sum(len(pieces) - 1 for pieces in map(_pieces, tokens))
         self.text = "".join(
             gap + VARIABLE.join(_pieces(token)) for gap, token in zip(gaps, tokens, strict=True)
@@ -92,6 +97,8 @@ class Form:
             if gathered is None:
                 return None
             words = gathered
+        if self._get is not None:
+            return self._get(words)
         found: list[str] = []
         for i, match in self._plan:
             if match is None:

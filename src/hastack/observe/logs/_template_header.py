@@ -148,6 +148,7 @@ def _spaced(sample: Sequence[str]) -> Header | None:
     need = _MOST * len(rows)
     strong: dict[int, set[str]] = {}
     gap, beside = 0, True
+    seen: set[str] = set()
     for i in range(_COLUMNS):
         column = [row[i][0] for row in rows if len(row) > i]
         if len(column) < need:
@@ -158,14 +159,14 @@ def _spaced(sample: Sequence[str]) -> Header | None:
         sure = regular - ({"place"} if beside else {"place", "number"})
         if sure or (strong and _padded(sample, rows, i)):
             strong[i] = regular
+            seen |= regular
             gap, beside = 0, True
         elif regular or Counter(column).most_common(1)[0][1] >= need:
             beside = "place" in regular
         else:
             gap, beside = gap + 1, False
-            if gap > _GAP:
+            if gap > (_GAP if seen & _TIMES else _GAP + 1):
                 break
-    seen = set().union(*strong.values())
     if not (seen & {"time", "epoch"} or {"date", "level"} <= seen):
         return None
     return _ended(sample, rows, strong)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._template_form import Form, first_form
-from ._template_mine import Reasons, compress, fits, merge_rows, without
+from ._template_mine import Neighbours, Reasons, compress, fits, merge_rows, without
 from ._template_names import slots
-from ._template_tokens import LIST, OPEN, normal, words
+from ._template_tokens import LIST, OPEN, normal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,8 @@ __all__ = ("Entry", "Index")
 
 _LONG_RUN = 3
 _SAMPLES = 32
+_COLUMNS = 16
+_PATIENCE = 16
 
 
 class Entry:
@@ -86,11 +88,13 @@ class Index:
         self.evicted = 0
         self.known: dict[Pattern, Entry] = {}
         self._rows: dict[Pattern, Entry] = {}
-        self._lists: dict[Pattern, Entry] = {}
+        self._lists: dict[Pattern, set[int]] = {}
         # By length, by which columns are open, by the tokens in the other columns.
         self._open: dict[int, dict[tuple[int, ...], dict[Pattern, list[Entry]]]] = {}
         self._lengths: dict[int, set[int]] = {}
         self._fresh: dict[int, int] = {}
+        self._patience: dict[int, int] = {}
+        self._near = Neighbours(_COLUMNS * max_templates)
 
     def find(self, pattern: Pattern) -> Entry | None:
         """The template of lines that look like ``pattern``."""
@@ -112,9 +116,8 @@ class Index:
         row = tuple(map(normal, pattern))
         entry = self._rows.get(row)
         if entry is None:
-            entry = self._lists.get(tuple(token for token, _ in compress(row)))
-            if entry is not None and LIST not in "".join(entry.row):
-                entry = None
+            alike = (self.entries[i] for i in self._lists.get(_flat(row), ()))
+            entry = next((e for e in alike if LIST in "".join(e.row)), None)
         if entry is None:
             entry = self._search_open(row)
         return entry
@@ -126,51 +129,58 @@ class Index:
             found += [entry for entry in here if fits(entry.row, row)]
         return min(found, key=lambda e: (sum(OPEN in t for t in e.row), e.id)) if found else None
 
-    def insert(self, line: str, pattern: Pattern, *, settle: bool = True) -> Entry:
+    def insert(
+        self, line: str, pattern: Pattern, said: Sequence[str], *, settle: bool = True
+    ) -> Entry:
         """A template for a line that has none.
 
         Args:
             line: The line.
             pattern: How it looks.
+            said: Its tokens.
             settle: Whether to look at once for others that it belongs to.
         """
-        said = words(line, pattern)
         row = tuple(map(normal, pattern))
-        entry = self._with_list(row)
-        if entry is None:
-            entry = Entry(self.next_id, row, first_form(line, said, pattern), line)
-            self.next_id += 1
-            self.put(entry)
-            size = len(self._lengths[len(row)])
-            self._fresh[len(row)] = self._fresh.get(len(row), 0) + 1
-            if settle and self._fresh[len(row)] * 4 > size:
-                self.settle(len(row))
-            entry = entry.current()
+        entry = Entry(self.next_id, row, first_form(line, said, pattern), line)
+        self.next_id += 1
+        self.put(entry)
+        self._unify(_flat(row))
+        if entry.into is None:
+            length = len(row)
+            self._fresh[length] = self._fresh.get(length, 0) + 1
+            ripe = self._near.ripe(row)
+            if settle and (ripe or self._due(length)):
+                self.settle(length)
+        entry = entry.current()
         if len(self.known) >= self.max_patterns:
             self.known.clear()
         self.known[pattern] = entry
         return entry
 
-    def _with_list(self, row: Pattern) -> Entry | None:
-        """Makes a list of what differs from a known template in its length only."""
-        runs = compress(row)
-        entry = self._lists.get(tuple(token for token, _ in runs))
-        if entry is None or len(entry.row) == len(row):
-            return None
-        known = compress(entry.row)
-        longest = max(count for _, count in (*runs, *known))
-        if len(known) != len(runs) or longest < _LONG_RUN:
-            return None
-        # Every run becomes a list, also one that is as long in both lines: so one look decides.
+    def _unify(self, flat: Pattern) -> None:
+        """Makes lists of what templates differ in when it is only how long they are there."""
+        entries = [self.entries[i] for i in sorted(self._lists.get(flat, ()))]
+        if len(entries) < 2:
+            return
+        counts = [
+            [_LONG_RUN if token[0] == LIST else count for token, count in compress(entry.row)]
+            for entry in entries
+        ]
+        if max(map(max, counts)) < _LONG_RUN:
+            return
+        # Every run becomes a list, also one that is as long in all lines: so one look decides.
         lists = tuple(
-            LIST + token if a > 1 or b > 1 else token
-            for (token, a), (_, b) in zip(runs, known, strict=True)
+            LIST + token if max(column) > 1 else token
+            for token, column in zip(flat, zip(*counts, strict=True), strict=True)
         )
-        form = entry.form.with_lists(entry.row, lists)
-        self._drop(entry)
-        entry.row, entry.form, entry.samples = lists, form, []
-        self.put(entry)
-        return entry
+        for entry in entries:
+            self._drop(entry)
+            entry.form = entry.form.with_lists(entry.row, lists)
+            entry.row, entry.samples = lists, []
+            self.put(entry)
+        self._join(entries, lists, {})
+        # It is as long as others now, which it may belong to.
+        self._fresh[len(lists)] = self._fresh.get(len(lists), 0) + 1
 
     def settle(self, length: int) -> None:
         """Draws together the templates of one length that differ in values only."""
@@ -181,9 +191,18 @@ class Index:
         groups: dict[Pattern, list[Entry]] = {}
         for entry in entries:
             groups.setdefault(state.resolve(entry.row), []).append(entry)
-        for row, members in groups.items():
-            if row != members[0].row or len(members) > 1:
-                self._join(members, row, state.reasons[row])
+        joined = [row for row, members in groups.items() if len(members) > 1]
+        for row in joined:
+            self._join(groups[row], row, state.reasons[row])
+        for row in joined:
+            self._unify(_flat(row))
+        in_vain = not joined
+        self._patience[length] = min(2 * self._patience.get(length, 1), _PATIENCE) if in_vain else 1
+
+    def _due(self, length: int) -> bool:
+        """Whether there is enough new to look at all, which takes longer where it was in vain."""
+        size = len(self._lengths[length])
+        return self._fresh.get(length, 0) * 2 > size * self._patience.get(length, 1)
 
     def _join(self, members: list[Entry], row: Pattern, reasons: Reasons) -> None:
         first, *others = members
@@ -229,6 +248,8 @@ class Index:
             twin.seen = self.tick + entry.seen
             twin.reasons = entry.reasons | twin.reasons
             moved[entry.id] = twin.id
+        for entry in other.entries.values():
+            self._unify(_flat(entry.row))
         self.tick += other.tick
         self.evicted += other.evicted
         self.settle_all()
@@ -240,13 +261,14 @@ class Index:
 
     def settle_all(self) -> None:
         """Settles whatever has new templates."""
-        for length in list(self._fresh):
-            self.settle(length)
+        while self._fresh:
+            self.settle(next(iter(self._fresh)))
 
     def evict(self) -> None:
         """Makes room when there are too many templates."""
         if len(self.entries) > self.max_templates:
-            self.settle_all()
+            for length in [length for length in self._fresh if self._due(length)]:
+                self.settle(length)
         excess = len(self.entries) - self.max_templates
         if excess <= 0:
             return
@@ -277,8 +299,9 @@ class Index:
         self.entries[entry.id] = entry
         self._rows[row] = entry
         self._lengths.setdefault(len(row), set()).add(entry.id)
-        if len(row) > 1:
-            self._lists.setdefault(_flat(row), entry)
+        flat = _flat(row)
+        if len(flat) > 1:
+            self._lists.setdefault(flat, set()).add(entry.id)
         columns = self._signature(row)
         if columns:
             by_rest = self._open.setdefault(len(row), {}).setdefault(columns, {})
@@ -289,8 +312,11 @@ class Index:
         del self.entries[entry.id]
         self._rows.pop(row, None)
         self._lengths[len(row)].discard(entry.id)
-        if self._lists.get(_flat(row)) is entry:
-            del self._lists[_flat(row)]
+        flat = _flat(row)
+        if len(flat) > 1:
+            self._lists[flat].discard(entry.id)
+            if not self._lists[flat]:
+                del self._lists[flat]
         columns = self._signature(row)
         if columns:
             by_rest = self._open[len(row)][columns]

@@ -23,23 +23,40 @@ if TYPE_CHECKING:
 Reasons: TypeAlias = dict[int, str]
 """Why a column is one of values, by column."""
 
-__all__ = ("Reasons", "Rows", "compress", "edges", "fits", "judge", "merge_rows", "without")
+__all__ = (
+    "Neighbours",
+    "Reasons",
+    "Rows",
+    "compress",
+    "edges",
+    "fits",
+    "judge",
+    "merge_rows",
+    "without",
+)
 
 _NOUNS = word_set(
     "user users username host hosts hostname node file filename path dir directory "
     "device client server address addr id name interface account group database table "
     "class"
 )
+_AGENTS = word_set("for from by to")
 _PREPOSITIONS = word_set("for from by to at with as of in is was on via")
 _CONSTANTS = word_set("true false null none nil yes no nan undefined unknown")
+_SIZES = word_set("B KB MB GB TB KiB MiB GiB TiB kB K M G T")
 # They are few everywhere, and each says what happened.
 _METHODS = word_set("GET PUT POST HEAD DELETE PATCH OPTIONS CONNECT TRACE")
 _EDGE = re.compile(r"[^A-Za-z0-9_\0\2*.\\/@$~-]")
+_STATE = re.compile(r"[A-Z][A-Z_]*")
+# Names of packages and classes; an enumeration's constants are states.
+_DOTTED = re.compile(r"[A-Za-z][\w$-]*(?:\.[\w$-]+){1,12}\.(?![A-Z_]+\W*\Z)[\w$-]+\W?")
 _NO_KEY = re.compile(r"[\0\2/?&]")
 _LETTER = re.compile(r"[A-Za-z]")
 _FEWEST = 3
 _SIGNATURES = 64
 _PAIRED = 12
+_SEEN = 16
+_COMMON = 8
 
 
 def edges(values: Sequence[str]) -> tuple[str, str]:
@@ -62,14 +79,16 @@ def edges(values: Sequence[str]) -> tuple[str, str]:
 
 
 def _name_like(word: str) -> bool:
-    """Whether a word looks like the name of something rather than a word of language."""
+    """Whether a word looks like the name of something rather than a word of language or a state."""
     letters = word.strip(".,:;!?()[]{}\"'<>")
-    plain = letters.islower() or letters.isupper() or letters[1:].islower()
-    return not (letters.isalpha() and plain)
+    plain = letters.islower() or letters[1:].islower()
+    return not (_STATE.fullmatch(letters) or (letters.isalpha() and plain))
 
 
 def _is_value(core: str) -> bool:
-    if core in DATE_WORDS or core.lower() in _CONSTANTS:
+    if core in DATE_WORDS or core in _SIZES or core.lower() in _CONSTANTS:
+        return True
+    if core.count(HOLE) > 1 and "=" not in core:  # put together from several values
         return True
     return not _LETTER.search(core) and core[:1] != ":"
 
@@ -83,16 +102,23 @@ def _anchors(pattern: Pattern, without: int = -1) -> int:
     )
 
 
-def _fewest(pattern: Pattern, column: int, start: str) -> int:
+def _fewest(plain: Sequence[str], pattern: Pattern, column: int, start: str) -> int:
     """How many different words a column must have shown to be one of values."""
+    if all(map(_DOTTED.fullmatch, plain)):
+        return 2
     before = pattern[column - 1] if column else ""
+    bare = before.rstrip(":=#").lower()
     if start:
-        return 4
-    if before.rstrip(":=#").lower() in _NOUNS:
-        return _FEWEST
-    if before.lower() in _PREPOSITIONS or before.endswith((":", "=")):
-        return 4
-    return 5 if column else 8
+        need = 4
+    elif bare in _NOUNS or (bare in _AGENTS and all(map(str.islower, plain))):
+        need = _FEWEST
+    elif bare in _PREPOSITIONS or before.endswith((":", "=")):
+        need = 4
+    else:
+        need = 5 if column else 8
+    if sum(map(_name_like, plain)) * 2 > len(plain):
+        need -= 1
+    return max(need, _FEWEST)
 
 
 def judge(values: Sequence[str], pattern: Pattern, column: int, *, extra: int = 0) -> str | None:
@@ -119,12 +145,10 @@ def judge(values: Sequence[str], pattern: Pattern, column: int, *, extra: int = 
         return None
     if len(plain) < len(cores) and "" not in cores and (words > 1 or start[-1:] in {"=", ":"}):
         return "numbers there in other lines"
-    need = _fewest(pattern, column, start) + extra + (3 if words < 2 else 0)
-    if sum(map(_name_like, plain)) * 2 > len(plain):
-        need -= 1
-    if len(cores) < max(need, _FEWEST):
+    need = _fewest(plain, pattern, column, start) + extra + (3 if words < 2 else 0)
+    if len(cores) < need:
         return None
-    return f"{len(cores)} different words, and {max(need, _FEWEST)} are enough"
+    return f"{len(cores)} different words, and {need} are enough"
 
 
 def _column(values: Sequence[str]) -> str:
@@ -196,6 +220,32 @@ def _but_one(row: Pattern) -> Iterator[object]:
     return ((i, row[:i], _key(t), row[i + 1 :]) for i, t in enumerate(row))
 
 
+class Neighbours:
+    """What rows have shown in one column while the rest was the same, to know when to look again.
+
+    Args:
+        limit: Columns that are remembered; when full, all are forgotten.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.seen: dict[int, set[str]] = {}
+
+    def ripe(self, row: Pattern) -> bool:
+        """Whether a new row makes one of its columns one of values."""
+        found = False
+        if len(self.seen) + len(row) > self._limit:
+            self.seen.clear()
+        for i, key in enumerate(_but_one(row)):
+            # Only a hint, for which two keys with one hash do no harm.
+            tokens = self.seen.setdefault(hash(key), set())
+            if len(tokens) < _SEEN:
+                tokens.add(row[i])
+            if len(tokens) > 1 and not found:
+                found = judge(sorted(tokens), row, i) is not None
+        return found
+
+
 def _decide_one(bucket: list[Pattern]) -> Reasons | None:
     first, second = bucket[:2]
     column = next(i for i, (x, y) in enumerate(zip(first, second, strict=True)) if x != y)
@@ -210,17 +260,30 @@ def _skeleton(row: Pattern) -> list[object]:
 
 def _bone(token: str) -> str:
     """A hole for what may be a value; a key in front of it stays."""
-    if token[0] == LIST or not (HOLE in token or OPEN in token or _name_like(token)):
+    if token[0] == LIST:
         return token
-    return _key(token) + HOLE
+    is_hole = HOLE in token or OPEN in token or _name_like(token) or _is_value(token)
+    return _key(token) + HOLE if is_hole else token
 
 
-def _decide_many(bucket: list[Pattern]) -> Reasons | None:
+def _frame(rows: Iterable[Pattern]) -> Callable[[Pattern], list[object]]:
+    """Keys of what many rows share, for lines of which several words vary at once."""
+    counts = Counter(item for row in rows for item in enumerate(row))
+
+    def key(row: Pattern) -> list[object]:
+        bones = tuple(t if counts[i, t] >= _COMMON else HOLE for i, t in enumerate(row))
+        varying = bones.count(HOLE)
+        return [bones] if _anchors(bones) >= 2 and varying * 2 <= len(row) else []
+
+    return key
+
+
+def _decide_many(extra: int, bucket: list[Pattern]) -> Reasons | None:
     reasons: Reasons = {}
     for i, column in enumerate(zip(*bucket, strict=True)):
         values = sorted(set(column))
         if len(values) > 1:
-            reason = judge(values, bucket[0], i, extra=1)
+            reason = judge(values, bucket[0], i, extra=extra)
             if reason is None:
                 return None
             reasons[i] = reason
@@ -272,10 +335,12 @@ def merge_rows(rows: dict[Pattern, Reasons]) -> Rows:
     state = Rows(rows)
     changed = True
     while changed:  # each time there are fewer
-        changed = state.draw(_but_one, _decide_one) or state.draw(_skeleton, _decide_many)
-        if not changed:
-            signatures = _signatures(state.reasons)
-            changed = state.draw(partial(_but_these, signatures), _decide_cases)
+        changed = (
+            state.draw(_but_one, _decide_one)
+            or state.draw(_skeleton, partial(_decide_many, 1))
+            or state.draw(partial(_but_these, _signatures(state.reasons)), _decide_cases)
+            or state.draw(_frame(state.reasons), partial(_decide_many, _COMMON // 2))
+        )
     return state
 
 

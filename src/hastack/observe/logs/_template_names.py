@@ -74,10 +74,12 @@ def slots(tokens: Pattern, holes: int, samples: Sequence[Sequence[str]]) -> tupl
     """
     columns = list(zip(*samples, strict=True)) if samples else [()] * holes
     verdicts = [vote(Counter(map(type_of_text, column))) for column in columns]
-    kinds = [verdict.type for verdict in verdicts]
+    kinds = [verdict.type if verdict.values else "str" for verdict in verdicts]
     return tuple(
-        Slot(name, verdict.type, verdict.share, tuple(dict.fromkeys(column))[:_EXAMPLES])
-        for name, verdict, column in zip(_names(tokens, kinds), verdicts, columns, strict=True)
+        Slot(name, kind, verdict.share, tuple(dict.fromkeys(column))[:_EXAMPLES])
+        for name, kind, verdict, column in zip(
+            _names(tokens, kinds), kinds, verdicts, columns, strict=True
+        )
     )
 
 

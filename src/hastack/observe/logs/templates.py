@@ -34,7 +34,7 @@ from ._template_index import Index
 from ._template_names import Slot, named, slots
 from ._template_state import read_state, write_state
 from ._template_table import Template, TemplateTable
-from ._template_tokens import Reader, words
+from ._template_tokens import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -194,15 +194,14 @@ class TemplateMiner:
         if self._header.__class__ is Header:
             head, line = self._cut(line)
         index = self._index
-        pattern = self._reader.pattern(line)
+        pattern, said = self._reader.read(line)
         entry = index.find(pattern)
         if entry is None:
-            entry = index.insert(line, pattern)
-        return self._note(entry, line, pattern, head)
+            entry = index.insert(line, pattern, said)
+        return Match(entry, self._note(entry, pattern, said), head)
 
-    def _note(self, entry: Entry, line: str, pattern: Pattern, head: str) -> Match:
+    def _note(self, entry: Entry, pattern: Pattern, said: list[str]) -> tuple[str, ...]:
         index = self._index
-        said = words(line, pattern)
         values = entry.form.values(said, pattern)
         if values is None:
             values = index.widen(entry, said, pattern)
@@ -210,7 +209,7 @@ class TemplateMiner:
         entry.note(values, index.tick)
         if len(index.entries) > index.max_templates:
             index.evict()
-        return Match(entry, values, head)
+        return values
 
     def fit(self, lines: Iterable[str]) -> TemplateMiner:
         """Learn from many lines at once, some thousand at a time.
@@ -234,21 +233,21 @@ class TemplateMiner:
     def _fit(self, lines: list[str]) -> None:
         index = self._index
         cut = [self._cut(line)[1] for line in lines] if self.header else lines
-        patterns = list(map(self._reader.pattern, cut))
-        fresh: dict[Pattern, str] = {}
-        for pattern, line in zip(patterns, cut, strict=True):
+        read = list(map(self._reader.read, cut))
+        fresh: dict[Pattern, int] = {}
+        for i, (pattern, _) in enumerate(read):
             if pattern not in fresh:
-                fresh[pattern] = line
-        for pattern, line in fresh.items():
+                fresh[pattern] = i
+        for pattern, i in fresh.items():
             if index.find(pattern) is None:
-                index.insert(line, pattern, settle=False)
+                index.insert(cut[i], pattern, read[i][1], settle=False)
                 if len(index.entries) > index.max_templates:
                     index.settle_all()
         index.settle_all()
-        for pattern, line in zip(patterns, cut, strict=True):
+        for line, (pattern, said) in zip(cut, read, strict=True):
             # A batch of more templates than there is room for has lost some of its own.
-            entry = index.find(pattern) or index.insert(line, pattern)
-            self._note(entry, line, pattern, "")
+            entry = index.find(pattern) or index.insert(line, pattern, said)
+            self._note(entry, pattern, said)
 
     def match(self, line: str) -> Match | None:
         """The template of a line, without learning from it.
@@ -257,11 +256,11 @@ class TemplateMiner:
             None when no template fits exactly.
         """
         head, line = self._cut(line)
-        pattern = self._reader.pattern(line)
+        pattern, said = self._reader.read(line)
         entry = self._index.find(pattern)
         if entry is None:
             return None
-        values = entry.form.values(words(line, pattern), pattern)
+        values = entry.form.values(said, pattern)
         return None if values is None else Match(entry, values, head)
 
     def resolve(self, template_id: int) -> int:
@@ -307,7 +306,7 @@ class TemplateMiner:
             1 | 2: values by their looks
         """
         a, b = self._cut(first)[1], self._cut(second)[1]
-        return explain(self._index, (a, self._reader.pattern(a)), (b, self._reader.pattern(b)))
+        return explain(self._index, self._reader.read(a), self._reader.read(b))
 
     def merge(self, other: TemplateMiner) -> dict[int, int]:
         """Take in what another miner has learned, which stays as it is.
