@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from types import MappingProxyType
 from typing import TYPE_CHECKING, final
 
 import attrs
@@ -145,8 +144,8 @@ class SchemaTracker:
             return {
                 name: Applied(
                     each.applied,
-                    MappingProxyType(dict(each.broken)),
-                    MappingProxyType({"*": each.unknown} if each.unknown else {}),
+                    dict(each.broken),
+                    {"*": each.unknown} if each.unknown else {},
                 )
                 for name, each in self._tracked.items()
             }
