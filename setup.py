@@ -1,6 +1,7 @@
 """Builds hastack; all metadata is in pyproject.toml.
 
-``HASTACK_COMPILE=1 pip install .`` compiles the pure decision modules with mypyc. Without it, and
+``HASTACK_COMPILE=1 pip install .`` compiles the pure decision modules with mypyc, and the C extension
+for ring buffers. Without it, and
 on a machine without a C compiler, the same sources are installed as they are.
 """
 
@@ -30,6 +31,9 @@ def extensions() -> list[Extension]:
         debug_level="0",
         group_name="hastack",  # of the extension that holds them all: hastack__mypyc
     )
+    from ring_native import builder
+
+    built.append(builder().distutils_extension())
     for extension in built:
         extension.optional = True
     return built
@@ -39,6 +43,6 @@ if os.environ.get("HASTACK_COMPILE", "0") == "0":
     setup()
 elif {"egg_info", "dist_info", "sdist"} & set(sys.argv):
     # pip asks what the build needs before mypyc is there.
-    setup(setup_requires=["mypy[mypyc]>=2.4"])
+    setup(setup_requires=["mypy[mypyc]>=2.4", "cffi>=1.16"])
 else:
     setup(ext_modules=extensions())

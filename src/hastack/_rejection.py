@@ -13,6 +13,7 @@ from ._core._errors import (
     DeadlineExceeded,
     HastackError,
     LifecycleError,
+    PolicyDenied,
     RateLimited,
     Rejected,
 )
@@ -20,6 +21,7 @@ from ._core._errors import (
 PROBLEM = "application/problem+json"
 
 REASONS = {
+    403: "Forbidden",
     429: "Too Many Requests",
     499: "Client Closed Request",
     503: "Service Unavailable",
@@ -71,6 +73,8 @@ def problem(error: BaseException) -> Problem | None:
 def _status(error: BaseException) -> int | None:
     if isinstance(error, RateLimited | ConcurrencyLimited):
         return 429
+    if isinstance(error, PolicyDenied):
+        return 403
     if isinstance(error, Rejected):
         return 503
     if isinstance(error, DeadlineExceeded):

@@ -12,6 +12,7 @@ Each class is also the standard-library class that a caller would expect, so exi
     │   ├── ConcurrencyLimited
     │   ├── CircuitOpen
     │   ├── RetryBudgetExhausted
+    │   ├── PolicyDenied            a plugin says no
     │   └── NoInstance              discovery knows of no instance to call
     ├── InvalidArgument             ValueError; ``parameter``, ``value``, ``accepted``
     │   └── InvalidKey              TypeError as well
@@ -98,6 +99,7 @@ from ._core._errors import (
     OriginHeld,
     OutOfBounds,
     OutOfFuel,
+    PolicyDenied,
     PolicyViolation,
     PoolExhausted,
     RateLimited,
@@ -154,6 +156,7 @@ __all__ = (
     "OriginHeld",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyDenied",
     "PolicyViolation",
     "PoolExhausted",
     "RateLimited",

@@ -23,6 +23,7 @@ from two_line_parser import WORD, TwoLineParser
 
 from hastack import context, events
 from hastack.errors import Cancelled, ClosedError, DeadlineExceeded, InvalidArgument, WorkerDied
+from hastack.lifecycle import Lifecycle
 from hastack.observe import logs
 from hastack.observe.logs import _engine_events, _workers
 from hastack.observe.logs.engine import LinesLost
@@ -185,6 +186,42 @@ def test_stop_delivers_what_was_read_and_close_does_not() -> None:
     engine.close()
     engine.close()
     assert next(engine, None) is None
+
+
+def test_a_service_drains_what_was_read_before_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(pairs(1000))
+    got: list[Any] = []
+    engine = logs.Engine(logs.Follow(path), parser=TwoLineParser())
+    life = Lifecycle("shipper", lame_duck=0.0)
+    life.add_worker("logs", lambda: engine.run(lambda batch: got.extend(batch.records)))
+    life.add("logs-drain", drain=engine.drain, depends_on=["logs"])
+    with life:
+        until = time.monotonic() + 30.0
+        while len(got) < 1000:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        with path.open("ab") as file:
+            file.write(b"last=1\n")
+    assert got[-1] == {"key": "last", "value": 1}
+    assert life.report is not None
+    assert life.report.ok
+    assert engine.account().undelivered == 0
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as stream:
+        held = threading.Event()
+        engine = logs.Engine(stream, parser=TwoLineParser())
+        runner = threading.Thread(target=engine.run, args=(lambda batch: held.wait(30.0),))
+        runner.start()
+        os.write(writing, b"a=1\n")
+        while not engine.account().lines:
+            time.sleep(0.005)
+        with context.timeout(0.1), pytest.raises(TimeoutError):
+            engine.drain()
+        held.set()
+        engine.drain()
+        runner.join()
+    os.close(writing)
 
 
 def test_a_sink_that_fails_ends_the_run_and_releases_the_source(file: Path) -> None:
@@ -402,6 +439,34 @@ def test_json_lines_say_everything_that_json_can(tmp_path: Path) -> None:
     assert second == b'{"a":1}'
     with pytest.raises(InvalidArgument, match="target"):
         logs.JsonLines(3.5)  # type: ignore[arg-type]
+
+
+def test_workers_choose_and_encode_and_the_account_is_the_same(tmp_path: Path) -> None:
+    lines = [f"level=info took={n}" for n in range(3000)] + ["no format"] * 3
+    schemas = logs.infer(lines)
+    found = []
+    for processes in (1, 2):
+        out, rejects = tmp_path / f"out{processes}", tmp_path / f"rejects{processes}"
+        with logs.JsonLines(out, rejects=rejects) as sink:
+            engine = logs.Engine(
+                lines,
+                stages=[schemas],
+                where=logs.Where("took < 700"),
+                processes=processes,
+                batching=logs.Batching(lines=200),
+            )
+            account = engine.run(sink)
+        assert (account.records, account.rejects, account.filtered) == (3000, 3, 2300)
+        found.append((out.read_bytes(), rejects.read_bytes(), account))
+    assert found[0] == found[1]
+    assert found[0][0].count(b"\n") == 700
+    # A stage that may keep something in mind stays here; records are what they are without workers.
+    tracker = logs.SchemaTracker()
+    engine = logs.Engine(
+        lines, stages=[tracker], where=lambda record: record["took"] < 5, processes=2
+    )
+    assert [record["took"] for record in engine.records()] == [0, 1, 2, 3, 4]
+    assert tracker.counts()["logfmt"].records == 3000
 
 
 def test_objects_of_a_class_of_ones_own() -> None:

@@ -272,3 +272,43 @@ def test_types_that_lie_are_refused():
         plain.decode(b"x")
     with pytest.raises(NotImplementedError):
         plain.encode(5)
+
+
+def test_many_at_once():
+    t = Types()
+    number = t.int("unsigned int", 4, 0)
+    color = t.add("enum", "color", 4, t.name("RED"), 1, count=1)
+    pair = t.compound("struct", "pair", 8, ("x", number, 0), ("y", number, 32))
+    for each, values in (
+        (codec(t, number), [1, 2, 1 << 31]),
+        (codec(t, color), [1, 7]),
+        (codec(t, pair), [(1, 2), (3, 4)]),
+    ):
+        raw = each.encode_many(values)
+        assert raw == b"".join(map(each.encode, values))
+        assert list(each.decode_many(raw, len(values))) == values
+        assert each.encoder("key")(values[0]) == each.encode(values[0])
+    assert codec(t, color).decode_many(b"\1\0\0\0", 1)[0].name == "RED"
+    plain = codec(t, number)
+    assert plain.encode_many([b"abcd", 1]) == b"abcd\1\0\0\0"
+    assert plain.encoder("key")(b"abcd") == b"abcd"
+    with pytest.raises(InvalidArgument, match="key=-1"):
+        plain.encoder("key")(-1)
+    with pytest.raises(InvalidArgument, match="entry='x'"):
+        plain.encode_many([1, "x"], name="entry")
+
+
+def test_layouts_say_what_two_types_have_in_common():
+    def struct(name: str, last: str, size: int = 8):
+        t = Types()
+        number = t.int("unsigned int", 4, 0)
+        other = t.int("u32_by_another_name", 4, 0)
+        text = t.array(char(t), 4)
+        kinds = {"number": number, "other": other, "text": text, "list": t.array(number, 1)}
+        return codec(t, t.compound("struct", name, size, ("a", number, 0), ("b", kinds[last], 32)))
+
+    same = struct("one", "number").layout
+    assert struct("two", "other").layout == same
+    assert len({same, struct("one", "text").layout, struct("one", "list").layout}) == 3
+    assert struct("one", "number", 12).layout != same
+    assert _codec.BytesCodec("x", 4).layout != _codec.BytesCodec("x", 5).layout

@@ -19,7 +19,7 @@ from hastack.observe.logs import _archive
 from hastack.observe.logs._archive import Damaged, Inflater, kind_of
 from hastack.observe.logs._batching import Batcher, Batching, Chunk, Work
 from hastack.observe.logs._lines import LineSplitter, lines_of
-from hastack.observe.logs._run_account import Account, Ledger
+from hastack.observe.logs._run_account import Account, Ledger, Tally
 
 # -- lines ---------------------------------------------------------------------------------------
 
@@ -333,3 +333,15 @@ def test_what_was_cleaned_is_added_up() -> None:
     for _ in range(2):
         ledger.book("f", 1, Counted(TwoLineParser().parse_lines(["a=1"]), crlf=1, ansi=0, nul=3))
     assert account(ledger).cleaned == {"crlf": 2, "nul": 6}
+
+
+def test_what_a_worker_kept_back_counts() -> None:
+    ledger = Ledger()
+    lot: Any = TwoLineParser().parse_lines(["a=1", "??"])
+    batch = Counted(lot)
+    batch.records, batch.formats = [], []
+    batch.tally = Tally(3, 2, {"pair": 3})  # type: ignore[attr-defined]
+    assert ledger.book("f", 4, batch)
+    found = account(ledger)
+    assert (found.records, found.filtered, found.by_format) == (3, 2, {"pair": 3})
+    assert found.balanced

@@ -278,6 +278,21 @@ def test_odd_lines(line):
     assert miner.templates()[0].named.split() or not line.split()
 
 
+def test_a_parser_names_what_no_format_knows():
+    lines = [f"<{n}> user {user} took {n}.5 s, message {n}" for n, user in enumerate(USERS)]
+    miner = TemplateMiner(header=None).fit(lines)
+    batch = logs.Parser([], templates=miner).parse_lines(lines)
+    assert batch.formats[-1].name == "template"
+    assert batch.records[-1] == {
+        "template": "<<*>> user <*> took <*> s, message <*>",
+        "message": lines[-1],
+        "arg": 5,
+        "user": "donald",
+        "took": 5.5,
+        "message_2": 5,
+    }
+
+
 def test_named_text():
     miner = TemplateMiner().fit(["took 5 ms"])
     assert miner.templates()[0].named == "took <took:int> ms"

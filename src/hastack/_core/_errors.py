@@ -44,6 +44,7 @@ __all__ = (
     "OriginHeld",
     "OutOfBounds",
     "OutOfFuel",
+    "PolicyDenied",
     "PolicyViolation",
     "PoolExhausted",
     "RateLimited",
@@ -156,6 +157,12 @@ class NoInstance(Rejected):
     """A service has no instance that could take the call."""
 
     reason_text = "no instance"
+
+
+class PolicyDenied(Rejected):
+    """A policy says no to a request."""
+
+    reason_text = "denied by policy"
 
 
 class RetryBudgetExhausted(Rejected):

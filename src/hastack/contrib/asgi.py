@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack import context as _context
 from hastack._core import _validate
-from hastack._core._errors import ContextError
+from hastack._core._errors import ContextError, InvalidArgument, PolicyDenied, WasmError
 from hastack._health_endpoints import Endpoints
 from hastack._health_http import question
 from hastack._rejection import problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-    from typing import TypeAlias
+    from typing import Protocol, TypeAlias
 
     from hastack._core._validate import Seconds
     from hastack._health_http import Reply
@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     Message: TypeAlias = MutableMapping[str, Any]
     Receive: TypeAlias = Callable[[], Awaitable[Message]]
     Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+    class Policy(Protocol):
+        """Who decides about requests."""
+
+        async def allow_async(self, method: bytes, path: bytes) -> bool:
+            """Whether it may pass."""
+
     ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = (
@@ -49,6 +56,7 @@ __all__ = (
     "HealthMiddleware",
     "MetricsApp",
     "MetricsMiddleware",
+    "PolicyMiddleware",
 )
 
 
@@ -238,6 +246,53 @@ class MetricsMiddleware:
 
 
 @final
+class PolicyMiddleware:
+    """Asks an HTTP policy about each request; what it denies never reaches the application.
+
+    The policy sees the method, and the path as the application does: decoded, without the query. A
+    WebSocket is asked about as ``GET`` and closed with 1008.
+
+    Args:
+        app: The application.
+        policy: Who decides: a `hastack.wasm.Plugin`, a `hastack.wasm.Swap`, or anything with
+            ``allow_async(method, path)``.
+        fail_open: Let requests pass when the policy fails, instead of answering 403.
+
+    Example:
+        >>> from hastack import wasm
+        >>> from hastack.contrib.asgi import PolicyMiddleware
+        >>> async def app(scope, receive, send): ...
+        >>> app = PolicyMiddleware(app, policy=wasm.Swap("policy", trust=wasm.Unsigned()))
+    """
+
+    def __init__(self, app: ASGIApp, *, policy: Policy, fail_open: bool = False) -> None:
+        self._app = app
+        self._policy = policy
+        self._fail_open = fail_open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        kind = scope["type"]
+        if kind not in {"http", "websocket"} or await self._allows(scope):
+            await self._app(scope, receive, send)
+        elif kind == "http":
+            answer = problem(PolicyDenied("policy"))
+            assert answer is not None
+            await _refuse(answer, scope, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _allows(self, scope: Scope) -> bool:
+        method = scope.get("method", "GET").encode()
+        path = scope["path"].encode("utf-8", "surrogateescape")
+        try:
+            return await self._policy.allow_async(method, path)
+        except (WasmError, InvalidArgument):
+            return self._fail_open
+
+
+@final
 class GuardMiddleware:
     """Turns hastack's errors into responses with a problem document (RFC 9457).
 
@@ -245,6 +300,7 @@ class GuardMiddleware:
     error                                  status
     =====================================  ======  ==========================================
     `RateLimited`, `ConcurrencyLimited`    429     ``Retry-After``, whole seconds, at least 1
+    `PolicyDenied`                         403
     `CircuitOpen` and other `Rejected`     503     ``Retry-After`` when known
     `DeadlineExceeded`                     504
     `Cancelled`                            499     503 when the service is shutting down

@@ -28,6 +28,7 @@ from hastack._core._errors import (
     CircuitOpen,
     ContextError,
     DeadlineExceeded,
+    PolicyDenied,
     Rejected,
 )
 from hastack._core._extras import require
@@ -60,7 +61,7 @@ def status_of(
 
     Args:
         error: `DeadlineExceeded` is DEADLINE_EXCEEDED and `Cancelled` CANCELLED; an open circuit
-            is UNAVAILABLE, every other rejection RESOURCE_EXHAUSTED. ``retry_after`` becomes
+            is UNAVAILABLE, a policy's no PERMISSION_DENIED, every other rejection RESOURCE_EXHAUSTED. ``retry_after`` becomes
             ``grpc-retry-pushback-ms`` (gRFC A6).
         root: The context of the whole service: when it has ended, calls are UNAVAILABLE, since
             another replica may serve them.
@@ -76,6 +77,8 @@ def status_of(
         code = grpc.StatusCode.RESOURCE_EXHAUSTED
         if isinstance(error, CircuitOpen):
             code = grpc.StatusCode.UNAVAILABLE
+        elif isinstance(error, PolicyDenied):
+            code = grpc.StatusCode.PERMISSION_DENIED
         trailers: tuple[tuple[str, str], ...] = ()
         if error.retry_after is not None and 0.0 <= error.retry_after < 1e6:
             trailers = (("grpc-retry-pushback-ms", str(ceil(error.retry_after * 1000.0))),)

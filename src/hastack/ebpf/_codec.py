@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import keyword
 import struct
+import sys
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ._btf import Btf, Member, Type
     from ._elf import Order
 
-__all__ = ("BytesCodec", "Codec", "codec_of", "index_codec")
+__all__ = ("BytesCodec", "Codec", "codec_of", "index_codec", "record")
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -53,6 +54,8 @@ class Codec:
 
     fields: tuple[str, ...] = ()
     """Names of the members of a struct or union."""
+    row_items: tuple[tuple[str, int, int], ...] = ()
+    """The same, item by item: its format, its offset and its size."""
     row_format: str | None = None
     """What `struct.Struct` needs to read a value as plain items, one per member; ``None`` when that
     takes more than one call."""
@@ -75,6 +78,21 @@ class Codec:
 
     def _encode(self, value: Any, where: str) -> bytes:
         raise NotImplementedError
+
+    def decode_many(self, data: Buffer, count: int) -> Sequence[Any]:
+        """Values that lie one after the other."""
+        size, decode = self.size, self.decode
+        return [decode(data, n * size) for n in range(count)]
+
+    def encode_many(self, values: Sequence[Any], *, name: str = "value") -> bytes:
+        """The bytes of many values, one after the other."""
+        encode = self.encode
+        return b"".join([encode(value, name=name) for value in values])
+
+    def encoder(self, name: str) -> Callable[[Any], bytes]:
+        """`encode` for values that the error calls ``name``, as fast as it can be."""
+        encode = self.encode
+        return lambda value: encode(value, name=name)
 
     def encode(self, value: Any, *, name: str = "value") -> bytes:
         """The bytes of a value; bytes of the right length are taken as they are.
@@ -99,7 +117,8 @@ class BytesCodec(Codec):
 
 class _Scalar(Codec):
     def __init__(self, spelling: str, order: Order, form: str) -> None:
-        self._struct = Struct(("<" if order == "little" else ">") + form)
+        self._struct = record(form, order)
+        self._order: Order = order
         super().__init__(spelling, self._struct.size)
         self.row_format = form
 
@@ -111,6 +130,28 @@ class _Scalar(Codec):
             return self._struct.pack(value)
         except (struct.error, OverflowError, TypeError):
             raise InvalidArgument(where, value, f"a value of {self.spelling}") from None
+
+    def decode_many(self, data: Buffer, count: int) -> Sequence[Any]:
+        if type(self) is not _Scalar:  # enums have names to find
+            return super().decode_many(data, count)
+        return record(f"{count}{self.row_format}", self._order).unpack_from(data)
+
+    def encode_many(self, values: Sequence[Any], *, name: str = "value") -> bytes:
+        try:
+            return record(f"{len(values)}{self.row_format}", self._order).pack(*values)
+        except (struct.error, OverflowError, TypeError):
+            return super().encode_many(values, name=name)  # which finds the one that does not fit
+
+    def encoder(self, name: str) -> Callable[[Any], bytes]:
+        pack, encode = self._struct.pack, self.encode
+
+        def encoder(value: Any) -> bytes:
+            try:
+                return pack(value)
+            except (struct.error, OverflowError, TypeError):
+                return encode(value, name=name)
+
+        return encoder
 
 
 class _Wide(Codec):
@@ -185,8 +226,7 @@ class _Array(Codec):
         self.count = count
         self._struct = None
         if type(inner) is _Scalar:
-            prefix = "<" if order == "little" else ">"
-            self._struct = Struct(f"{prefix}{count}{inner.row_format}")
+            self._struct = record(f"{count}{inner.row_format}", order)
 
     @property
     def layout(self) -> str:
@@ -267,15 +307,19 @@ class _Struct(_Compound):
         self, spelling: str, size: int, name: str, parts: list[_Part], order: Order
     ) -> None:
         super().__init__(spelling, size, name, parts)
-        self._order = order
+        self._order: Order = order
+        # A value from the plain items that `row_format` unpacks, where there is one.
+        self.from_row: Callable[[tuple[Any, ...]], Any] = tuple
         self.decode = self._compile()  # type: ignore[method-assign, assignment]  # generated for this type
         self.row_format = self._row_format()
-        self._texts = [isinstance(part.codec, _Text) for part in parts]
-        self._enums = [p.codec._by_value.get if isinstance(p.codec, _Enum) else None for p in parts]
+        if self.row_format is not None:
+            self.row_items = tuple(
+                ((p.codec.row_format or "s")[-1], p.start, p.codec.size) for p in parts
+            )
 
     def _layout(self) -> tuple[str, list[str], dict[str, Any]] | None:
         """Format, one expression per member, and the names they use; ``None`` if members overlap."""
-        form, at = "<" if self._order == "little" else ">", 0
+        form, at = "", 0
         expressions: list[str] = []
         scope: dict[str, Any] = {"make": self.make, "text": _text}
         for number, part in enumerate(self.parts):
@@ -310,18 +354,19 @@ class _Struct(_Compound):
 
             return decode
         form, expressions, scope = layout
-        record = Struct(form)
-        scope["unpack"] = record.unpack_from
+        scope |= {"unpack": record(form, self._order).unpack_from, "new": tuple.__new__}
         plain = all(piece == f"v[{n}]" for n, piece in enumerate(expressions))
-        # `_make` skips the call with one argument per member.
-        scope["all"] = self.make._make
-        body = "all(unpack(data, offset))" if plain else f"make({', '.join(expressions)})"
-        lines = [f"    return {body}"]
-        if not plain:
-            lines.insert(0, "    v = unpack(data, offset)")
-        source = "\n".join(["def decode(data, offset=0):", *lines])
+        value = "new(make, v)" if plain else f"new(make, ({', '.join(expressions)},))"
+        lines = (
+            "def decode(data, offset=0):",
+            "    v = unpack(data, offset)",
+            f"    return {value}",
+            "def from_row(v):",
+            f"    return {value}",
+        )
         # The text holds numbers and fixed words only; no name from the object gets into it.
-        exec(source, scope)  # noqa: S102
+        exec("\n".join(lines), scope)  # noqa: S102
+        self.from_row = scope["from_row"]
         made: Callable[[Buffer, int], Any] = scope["decode"]
         return made
 
@@ -330,14 +375,7 @@ class _Struct(_Compound):
         if layout is None or any(part.codec.row_format is None for part in self.parts):
             return None
         flat = all(isinstance(part.codec, (_Scalar, _Text, _Octets)) for part in self.parts)
-        return layout[0][1:] if flat else None
-
-    def from_row(self, row: tuple[Any, ...]) -> Any:
-        """A value from the plain items that `row_format` unpacks."""
-        return self.make._make(
-            _text(item) if text else by_value(item, item) if by_value else item
-            for item, text, by_value in zip(row, self._texts, self._enums, strict=True)
-        )
+        return layout[0] if flat else None
 
     def _encode(self, value: Any, where: str) -> bytes:
         return self._write(self._members(value, where), where)
@@ -408,6 +446,15 @@ def _identifier(name: str) -> str:
     if not plain or not plain[0].isalpha():
         return f"f{plain}"
     return f"{plain}_" if keyword.iskeyword(plain) or plain == "mro" else plain
+
+
+def record(form: str, order: Order) -> Struct:
+    """A packed record; where C's own alignment gives the same, in the form that `struct` reads fastest.
+
+    In its native form it copies numbers as words, in the others byte by byte.
+    """
+    packed, native = Struct(("<" if order == "little" else ">") + form), Struct("@" + form)
+    return native if order == sys.byteorder and native.size == packed.size else packed
 
 
 def index_codec(order: Order) -> Codec:

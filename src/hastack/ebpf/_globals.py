@@ -76,6 +76,12 @@ class Globals:
         return word
 
     def __getattr__(self, name: str) -> Any:
+        known = self._words.get(name)
+        if known is not None:
+            try:
+                return known[0]
+            except ValueError:  # released just now
+                raise ClosedError(f"globals of {self._spec.name}") from None
         each, view = self._find(name)
         if isinstance(view, Handle):
             return each.codec.decode(self._read(each, view), each.offset)

@@ -6,18 +6,19 @@ import os
 import sys
 from collections.abc import Mapping
 from errno import E2BIG, EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP
+from itertools import islice
 from pathlib import Path
-from struct import pack, unpack
+from struct import pack, unpack_from
 from typing import TYPE_CHECKING, Any, Self
 
-from hastack._core._errors import InvalidArgument, KernelRefused, Unsupported
+from hastack._core._errors import ClosedError, InvalidArgument, KernelRefused, Unsupported
 
 from . import _kernel, _libbpf
 from ._codec import BytesCodec, Codec, index_codec
 from ._handle import Handle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from ._spec import MapSpec
@@ -34,6 +35,7 @@ _ARRAYS = frozenset(
 )
 _BATCHES = _HASHES | {"array", "percpu_array", "lpm_trie", "array_of_maps"}
 _HOLDS = {"prog_array": "program", "array_of_maps": "map", "hash_of_maps": "map"}
+_SOCKETS = frozenset(("sockmap", "sockhash", "reuseport_sockarray", "xskmap"))
 _NO_KEY = frozenset(("queue", "stack", "bloom_filter"))
 _HINTS = {
     E2BIG: "the map is full, or the index is beyond its last entry",
@@ -104,6 +106,12 @@ class Map:
         library = _libbpf.library()
         self._library = library
         self._lib, self._ffi = library.lib, library.ffi
+        self._look: Callable[..., int] = library.lib.bpf_map_lookup_elem_flags
+        self._holds = self.type in _HOLDS
+        self._encode_key = self.key.encoder("key") if self.key.size else self._no_key
+        # The value of a look-up, until it is decoded; the handle's lock guards it.
+        self._room = bytearray(self.value.size)
+        self._view = library.ffi.from_buffer(self._room)
 
     def __repr__(self) -> str:
         if self._handle.closed:
@@ -148,6 +156,41 @@ class Map:
         value = BytesCodec("bytes", value_size)
         return cls(Handle(name, fd), MapSpec(name, type, key, value, max_entries, flags))
 
+    @classmethod
+    def open(cls, which: int | str | Path) -> Map:
+        """A map that is in the kernel already, whoever has made it.
+
+        Keys and values are what the types say that it was made with; without any, bytes.
+
+        Args:
+            which: Its id, or its path in a BPF file system.
+
+        Raises:
+            KernelRefused: There is no such map, or this process may not open it.
+        """
+        from . import _btf
+        from ._codec import codec_of
+        from ._spec import MapSpec
+
+        _libbpf.library()
+        if isinstance(which, int):
+            fd = _kernel.open_id("map", which)
+        else:
+            fd = _kernel.open_pin(os.fspath(which))
+        handle = Handle(f"map {which}", fd)
+        info = _kernel.MapInfo(fd)
+        key: Codec = BytesCodec("bytes", info.key_size)
+        value: Codec = BytesCodec("bytes", info.value_size)
+        if info.btf_id:
+            types = _btf.parse(memoryview(_kernel.types_of(info.btf_id)), sys.byteorder)
+            made = [codec_of(types, n, sys.byteorder) for n in (info.btf_key, info.btf_value)]
+            key = made[0] if made[0].size == key.size else key
+            value = made[1] if made[1].size == value.size else value
+        if info.type in _ARRAYS and type(key) is BytesCodec:
+            key = index_codec(sys.byteorder)
+        spec = MapSpec(info.name, info.type, key, value, info.max_entries, info.flags)
+        return cls(handle, spec)
+
     @property
     def fd(self) -> int:
         """Its descriptor, which stays the map's."""
@@ -181,28 +224,31 @@ class Map:
 
     # One entry at a time.
 
-    def _key(self, key: Any) -> Any:
-        if not self.key.size:
-            raise Unsupported(f"keys of {self.name}", f"a map of type {self.type} has none")
-        return self.key.encode(key, name="key")
+    def _no_key(self, key: Any) -> bytes:
+        raise Unsupported(f"keys of {self.name}", f"a map of type {self.type} has none")
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of a key, or ``default``.
 
         For maps of maps and of programs: the id of what is there.
         """
-        raw = self._key(key)
-        room = bytearray(self.value.size)
+        raw = self._encode_key(key)
         handle = self._handle
         with handle.lock:
-            done = self._lib.bpf_map_lookup_elem_flags(
-                handle.fd, raw, self._ffi.from_buffer(room), 0
-            )
-            if done < 0:
+            fd = handle._fd
+            if fd < 0:
+                raise ClosedError(handle.name)
+            if self._look(fd, raw, self._view, 0) < 0:
                 if self._ffi.errno == ENOENT:
                     return default
                 raise self._failed("look up in")
-        return self.value.decode(room) if self.type not in _HOLDS else unpack("=I", room)[0]
+            return self._decoded(self._room)
+
+    def _decoded(self, data: Any) -> Any:
+        """A value; for what holds maps and programs, their ids."""
+        if self._holds:
+            return unpack_from("=I", data)[0]
+        return self.value.decode(data)
 
     def __getitem__(self, key: Any) -> Any:
         found = self.get(key, _MISSING)
@@ -228,7 +274,7 @@ class Map:
         """
         if mode not in _MODES:
             raise InvalidArgument("mode", mode, "'any', 'create' or 'replace'")
-        raw, data = self._key(key), self._held(value)
+        raw, data = self._encode_key(key), self._held(value)
         handle = self._handle
         with handle.lock:
             done = self._lib.bpf_map_update_elem(handle.fd, raw, data, _MODES[mode])
@@ -240,14 +286,15 @@ class Map:
 
     def _held(self, value: Any) -> bytes:
         """Bytes of a value; of what holds a descriptor, that."""
-        fd = getattr(value, "fd", None)
-        if isinstance(fd, int) and self.value.size in {4, 8}:
-            return pack("=I" if self.value.size == 4 else "=Q", fd)
+        if self._holds or self.type in _SOCKETS:
+            fd = getattr(value, "fd", value)
+            if isinstance(fd, int) and self.value.size in {4, 8}:
+                return pack("=I" if self.value.size == 4 else "=Q", fd)
         return self.value.encode(value)
 
     def remove(self, key: Any) -> bool:
         """Delete a key; whether it was there."""
-        raw = self._key(key)
+        raw = self._encode_key(key)
         handle = self._handle
         with handle.lock:
             if self._lib.bpf_map_delete_elem(handle.fd, raw) < 0:
@@ -266,7 +313,7 @@ class Map:
         Raises:
             KeyError: There is none.
         """
-        raw = self._ffi.NULL if self.type in _NO_KEY else self._key(key)
+        raw = self._ffi.NULL if self.type in _NO_KEY else self._encode_key(key)
         room = bytearray(self.value.size)
         with self._handle as fd:
             done = self._lib.bpf_map_lookup_and_delete_elem(fd, raw, self._ffi.from_buffer(room))
@@ -312,13 +359,11 @@ class Map:
 
     def items(self) -> Iterator[tuple[Any, Any]]:
         """All keys with their values."""
-        key, value = self.key, self.value
-        holds = self.type in _HOLDS
+        key = self.key
+        value = index_codec(sys.byteorder) if self._holds else self.value
         for keys, values, count in self._chunks():
-            for n in range(count):
-                at = n * value.size
-                held = unpack("=I", values[at : at + 4])[0] if holds else value.decode(values, at)
-                yield key.decode(keys, n * key.size), held
+            pairs = key.decode_many(keys, count), value.decode_many(values, count)
+            yield from zip(*pairs, strict=True)
 
     def __iter__(self) -> Iterator[Any]:
         """All keys."""
@@ -405,8 +450,8 @@ class Map:
             )
         key, value = self.key, self.value
         for keys, values, count in self._batch("bpf_map_lookup_and_delete_batch"):
-            for n in range(count):
-                yield key.decode(keys, n * key.size), value.decode(values, n * value.size)
+            pairs = key.decode_many(keys, count), value.decode_many(values, count)
+            yield from zip(*pairs, strict=True)
 
     def update(self, entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> int:
         """Set many keys with few calls; how many were set.
@@ -415,31 +460,35 @@ class Map:
             KernelRefused: An entry was refused. Those before it are set.
         """
         pairs = entries.items() if isinstance(entries, (Mapping, Map)) else entries
-        encode_key, held = self._key, self._held
+        rest = iter(pairs)
         written = 0
-        chunk: list[tuple[bytes, bytes]] = []
-        for key, value in pairs:
-            chunk.append((encode_key(key), held(value)))
-            if len(chunk) == _CHUNK:
-                written += self._write(chunk)
-                chunk = []
-        return written + self._write(chunk) if chunk else written
+        while chunk := list(islice(rest, _CHUNK)):
+            written += self._write([key for key, _ in chunk], [value for _, value in chunk])
+        return written
 
-    def _write(self, chunk: list[tuple[bytes, bytes]]) -> int:
-        ffi = self._ffi
-        keys, values = (b"".join(part) for part in zip(*chunk, strict=True))
-        count = ffi.new("__u32 *", len(chunk))
+    def _write(self, keys_of: list[Any], values_of: list[Any]) -> int:
+        ffi, size = self._ffi, len(keys_of)
+        if not self.key.size:
+            self._no_key(keys_of[0])
+        keys = self.key.encode_many(keys_of, name="key")
+        if self._holds:
+            values = b"".join(map(self._held, values_of))
+        else:
+            values = self.value.encode_many(values_of)
+        count = ffi.new("__u32 *", size)
         if self.type in _BATCHES:
             with self._handle as fd:
                 if self._lib.bpf_map_update_batch(fd, keys, values, count, ffi.NULL) == 0:
-                    return len(chunk)
+                    return size
                 if ffi.errno not in {EOPNOTSUPP, EINVAL}:
                     raise self._failed("write to")
-        for raw, data in chunk:
+        wide, broad = self.key.size, self.value.size
+        for n in range(size):
+            raw, data = keys[n * wide : (n + 1) * wide], values[n * broad : (n + 1) * broad]
             with self._handle as fd:
                 if self._lib.bpf_map_update_elem(fd, raw, data, 0) < 0:
                     raise self._failed("write to")
-        return len(chunk)
+        return size
 
     def discard(self, keys: Iterable[Any]) -> int:
         """Delete many keys; how many of them were there."""

@@ -268,13 +268,20 @@ class Object:
             raise ClosedError(self.name)
         self._links = [*(each for each in self._links if not each.closed), link]
 
-    def ring(self, name: str, *, type: str | None = None) -> RingBuffer:  # noqa: A002  # C's word
+    def ring(
+        self,
+        name: str,
+        *,
+        type: str | None = None,  # noqa: A002  # C's word
+        extension: bool | None = None,
+    ) -> RingBuffer:
         """A reader of a ring buffer.
 
         Args:
             name: The map.
             type: Name of the struct that the programs write; without one, the struct that the
                 variable ``<map>_event`` points to, else bytes.
+            extension: Whether the C extension reads: ``None`` for where there is one.
 
         Raises:
             Unsupported: This machine's memory ordering is not known.
@@ -282,7 +289,8 @@ class Object:
         from ._ringbuf import RingBuffer
 
         codec = self.spec.type(type) if type else _event_type(self.spec, name)
-        reader = RingBuffer(self.maps[name], codec, lost=self._counter(f"{name}_lost"))
+        lost = self._counter(f"{name}_lost")
+        reader = RingBuffer(self.maps[name], codec, lost=lost, extension=extension)
         self._rings.add(reader)
         return reader
 

@@ -11,8 +11,10 @@ headers are compared in one go, and nothing in Python happens per record.
 
 from __future__ import annotations
 
-from struct import Struct
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._codec import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +67,8 @@ class Walker:
         found = self._unpackers.get(step)
         if found is None:
             rest = step - _HEADER - codec.size
-            found = Struct(f"={_HEADER}x{codec.row_format}{rest}x").iter_unpack
+            form = f"{_HEADER}x{codec.row_format}{rest}x"
+            found = record(form, sys.byteorder).iter_unpack
             self._unpackers[step] = found
         return found
 
@@ -86,7 +89,7 @@ class Walker:
         size = -1 if codec is None else codec.size
         while start < end and len(rows) + len(others) < limit:
             at = start & mask
-            header = words[at >> 2]
+            header = self._header(words, at)
             if header & BUSY:
                 return Taken(rows, others, discarded, start, True)
             length = header & LENGTH
@@ -104,6 +107,11 @@ class Walker:
                 others.append(bytes(data[at + _HEADER : at + _HEADER + length]))
             start += step * count
         return Taken(rows, others, discarded, start, False)
+
+    def _header(self, words: memoryview, at: int) -> int:
+        """The length and the marks of a record."""
+        header: int = words[at >> 2]
+        return header
 
     def _run(self, words: memoryview, at: int, step: int, header: int, most: int) -> int:
         """How many records with that very header follow each other."""

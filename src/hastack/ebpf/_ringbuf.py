@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import mmap
 import os
 import platform
@@ -30,7 +31,52 @@ __all__ = ("Account", "Batch", "RingBuffer")
 
 # Where plain loads and stores are not reordered among each other as the kernel's protocol forbids.
 _ORDERED = frozenset(("x86_64", "AMD64"))
+# Records in a batch: more at once are slower, as their memory leaves the processor's cache.
+_BATCH = 2048
 _BUSY_PAUSE = 0.001  # seconds, while a program is writing the record that is next
+
+
+def _native() -> Any:
+    """The C extension, where this installation has it."""
+    try:
+        return importlib.import_module("hastack.ebpf._native")
+    except ImportError:
+        return None
+
+
+class _NativeWalker(Walker):
+    """Counts records in C, with loads in the order that every machine keeps."""
+
+    def __init__(self, size: int, codec: Codec | None, native: Any, data: memoryview) -> None:
+        super().__init__(size, codec)
+        self._lib = native.lib
+        # Without the view: that must be free to be released. The reader's lock guards its end.
+        held = native.ffi.from_buffer(data)
+        self._base = native.ffi.cast("char *", native.ffi.cast("uintptr_t", held))
+        native.ffi.release(held)
+        items = () if codec is None else codec.row_items
+        self._items = native.ffi.new("struct hastack_item[]", max(1, len(items)))
+        self._width = len(items)
+        for item, (kind, offset, length) in zip(self._items, items, strict=False):
+            item.kind, item.offset, item.size = kind.encode(), offset + 8, length
+
+    def _decode(
+        self, data: memoryview, at: int, length: int, step: int, count: int, rows: list[Any]
+    ) -> None:
+        if not self._width:
+            super()._decode(data, at, length, step, count, rows)
+        elif self._lib.hastack_rows(
+            id(rows), self._base + at, step, count, self._items, self._width
+        ):
+            raise MemoryError
+
+    def _header(self, words: memoryview, at: int) -> int:
+        header: int = self._lib.hastack_header(self._base + at)
+        return header
+
+    def _run(self, words: memoryview, at: int, step: int, header: int, most: int) -> int:
+        count: int = self._lib.hastack_run(self._base + at, step, header, most)
+        return count
 
 
 class Account(NamedTuple):
@@ -107,7 +153,7 @@ class Batch:
         if codec is None or codec.row_format is None:
             return list(self.rows)
         make = getattr(codec, "from_row", None)
-        return list(self.rows) if make is None else [make(row) for row in self.rows]
+        return list(self.rows) if make is None else list(map(make, self.rows))
 
 
 class RingBuffer:
@@ -125,6 +171,7 @@ class RingBuffer:
         source: The map.
         codec: Type of the records, or ``None`` for bytes.
         lost: Reads how many records found no room.
+        extension: Whether the C extension does the counting: ``None`` for where there is one.
 
     Example:
         >>> from hastack import ebpf
@@ -135,19 +182,28 @@ class RingBuffer:
     """
 
     def __init__(
-        self, source: Map, codec: Codec | None = None, *, lost: Callable[[], int] | None = None
+        self,
+        source: Map,
+        codec: Codec | None = None,
+        *,
+        lost: Callable[[], int] | None = None,
+        extension: bool | None = None,
     ) -> None:
         if source.type != "ringbuf":
             raise InvalidArgument("source", source.type, "a map of type ringbuf")
-        if platform.machine() not in _ORDERED:
+        native = _native() if extension is not False else None
+        if native is None and (extension or platform.machine() not in _ORDERED):
             raise Unsupported(
-                "reading ring buffers",
-                f"{platform.machine()} may reorder what Python reads from shared memory",
+                "reading ring buffers" if not extension else "the C extension for ring buffers",
+                f"{platform.machine()} may reorder what Python reads from shared memory"
+                if not extension
+                else "this installation has none",
+                remedy="HASTACK_COMPILE=1 pip install, with a C compiler, builds the extension",
             )
         self.name = source.name
         self.codec = codec
         size, page = source.max_entries, mmap.PAGESIZE
-        self._walker = Walker(size, codec)
+        self._native = native
         self._lost = lost
         self._final_lost: int | None = None
         self._fd = source._handle.duplicate()
@@ -156,6 +212,9 @@ class RingBuffer:
             self._fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
         )
         self._views = self._map_views(page)
+        self._walker = Walker(size, codec)
+        if native is not None:
+            self._walker = _NativeWalker(size, codec, native, self._views[2])
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()  # who holds it reads records or closes
         self._idle = threading.Condition()
@@ -179,6 +238,11 @@ class RingBuffer:
     def closed(self) -> bool:
         """Whether it was closed."""
         return self._closed
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether the C extension does the counting."""
+        return self._native is not None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -208,7 +272,7 @@ class RingBuffer:
         if self._closed:
             raise ClosedError(f"ring buffer {self.name}")
 
-    def take(self, *, limit: int = 65536) -> Batch:
+    def take(self, *, limit: int = _BATCH) -> Batch:
         """What is there now, without waiting.
 
         Args:
@@ -225,14 +289,20 @@ class RingBuffer:
         with self._lock:
             self._check()
             at, reserved, data, words, _, _ = self._views
-            taken = self._walker.take(data, words, at[0], reserved[0], limit)
-            at[0] = taken.position  # after the records were read: their place may be written now
+            native = self._native
+            if native is None:
+                taken = self._walker.take(data, words, at[0], reserved[0], limit)
+                at[0] = taken.position  # after the records were read: what is there may go now
+            else:
+                end = native.lib.hastack_load(native.ffi.from_buffer(reserved))
+                taken = self._walker.take(data, words, at[0], end, limit)
+                native.lib.hastack_store(native.ffi.from_buffer(at), taken.position)
             self._consumed += len(taken.rows) + len(taken.others)
             self._discarded += taken.discarded
         return Batch(taken.rows, self.fields, taken.others, self.codec), taken.stopped
 
-    def read_batch(self, *, timeout: Seconds | None = None, limit: int = 65536) -> Batch:
-        """Wait for records and take them all; an empty batch when there are none in time.
+    def read_batch(self, *, timeout: Seconds | None = None, limit: int = _BATCH) -> Batch:
+        """Wait for records and take them; an empty batch when there are none in time.
 
         Args:
             timeout: Seconds to wait at most, ``None`` for no limit. The context's deadline counts
@@ -296,7 +366,7 @@ class RingBuffer:
             pass
 
     async def read_batch_async(
-        self, *, timeout: Seconds | None = None, limit: int = 65536
+        self, *, timeout: Seconds | None = None, limit: int = _BATCH
     ) -> Batch:
         """`read_batch` for a task: the event loop watches the ring meanwhile."""
         import asyncio

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ._events import PluginSwapped as PluginSwapped
     from ._events import PluginTrapped as PluginTrapped
     from ._events import PluginVerified as PluginVerified
+    from ._filter import filter as filter  # noqa: A004  # see there
     from ._floors import Floors as Floors
     from ._host import HostFunction as HostFunction
     from ._host import host as host
@@ -69,6 +70,7 @@ _HOMES = {
         *("PluginActivated", "PluginCompiled", "PluginEvent", "PluginRefused", "PluginTrapped"),
         *("PluginRolledBack", "PluginSwapped", "PluginVerified"),
     ),
+    "_filter": ("filter",),
     "_floors": ("Floors",),
     "_host": ("HostFunction", "host"),
     "_keys": ("PrivateKey", "PublicKey"),
@@ -118,6 +120,7 @@ __all__ = (
     "attach",
     "audit_verify",
     "detach",
+    "filter",
     "host",
     "inspect",
     "load",

@@ -216,6 +216,10 @@ class Plugin:
         """
         return bool(self.call("on_http_request", method, path) == 1)
 
+    async def allow_async(self, method: bytes, path: bytes) -> bool:
+        """Like `allow`, beside everything else on the event loop."""
+        return bool(await self.call_async("on_http_request", method, path) == 1)
+
     def run(self, *, args: Sequence[str] | None = None, stdin: bytes = b"") -> Output:
         """Run a WASI command, in an instance of its own that is freed after it.
 

@@ -87,7 +87,7 @@ class Swap:
         fail: str = "closed",
         **options: Any,
     ) -> None:
-        self._name = _validate.text("name", name)
+        self.name = self._name = _validate.text("name", name)
         if fail not in {"closed", "open", "reload"}:
             raise InvalidArgument("fail", fail, '"closed", "open" or "reload"')
         self._trust = trust
@@ -172,11 +172,13 @@ class Swap:
                     raise
 
     async def call_async(self, name: str, *args: Any) -> Any:
-        """Like `call`, on the event loop; a version on its plan gets none of these calls."""
+        """Like `call`, beside everything else on the event loop."""
         while True:
             active = self._active
             try:
-                return await self._there(active).plugin.call_async(name, *args)
+                if self._rollout is None or active is None:
+                    return await self._there(active).plugin.call_async(name, *args)
+                return await self._beside_loop(active, name, args)
             except ClosedError:
                 if self._closed or self._active is active:
                     raise
@@ -188,12 +190,26 @@ class Swap:
         try:
             answer = self.call("on_http_request", method, path) == 1
         except WasmError:
-            if self._fail == "reload":
-                self._reload_at = time.monotonic() + self._pause
-                self._pause = min(self._pause * 2, _BACKOFF[1])
-            return self._fail == "open"
+            return self._failed()
         self._pause = _BACKOFF[0]
         return bool(answer)
+
+    async def allow_async(self, method: bytes, path: bytes) -> bool:
+        """Like `allow`, beside everything else on the event loop."""
+        if self._reload_at and not self._reloaded():
+            return False
+        try:
+            answer = await self.call_async("on_http_request", method, path) == 1
+        except WasmError:
+            return self._failed()
+        self._pause = _BACKOFF[0]
+        return bool(answer)
+
+    def _failed(self) -> bool:
+        if self._fail == "reload":
+            self._reload_at = time.monotonic() + self._pause
+            self._pause = min(self._pause * 2, _BACKOFF[1])
+        return self._fail == "open"
 
     def look(self, directory: str | os.PathLike[str]) -> bool:
         """Look once whether a directory has another version: ``NAME.wasm``, and ``NAME.sig``.
@@ -277,37 +293,67 @@ class Swap:
             raise WasmError(f"{self._name}: no version was offered yet")
         return version
 
-    def _while_rolling_out(self, active: _Version, name: str, args: tuple[Any, ...]) -> Any:
+    def _routed(self) -> tuple[Rollout | None, _Version | None, str]:
+        """Who answers the next call while a version is on its plan."""
         with self._lock:
             rollout, candidate = self._rollout, self._candidate
-            route = rollout.route() if rollout is not None else "active"
-        if rollout is None or candidate is None or route == "active":
+            if rollout is None or candidate is None:
+                return None, None, "active"
+            return rollout, candidate, rollout.route()
+
+    def _while_rolling_out(self, active: _Version, name: str, args: tuple[Any, ...]) -> Any:
+        rollout, candidate, route = self._routed()
+        if candidate is None or route != "candidate":
             answer = active.plugin.call(name, *args)
-            self._note(rollout)
-            return answer
-        if route == "both":
-            answer = active.plugin.call(name, *args)
-            self._asked(rollout, candidate, name, args, answer)
+            if candidate is None or route == "active":
+                self._note(rollout)
+                return answer
+            try:
+                other = candidate.plugin.call(name, *args)
+            except (WasmError, InvalidArgument, ClosedError) as error:
+                self._note(rollout, failed=str(error))
+            else:
+                self._note(rollout, differs=other != answer)
             return answer
         try:
             answer = candidate.plugin.call(name, *args)
-        except InvalidArgument:
-            raise
+        except InvalidArgument as error:
+            answer = active.plugin.call(name, *args)  # the caller's mistake, if it is one
+            self._note(rollout, failed=str(error))
+            return answer
         except (WasmError, ClosedError) as error:
             self._note(rollout, failed=str(error))
             return self._there(self._active).plugin.call(name, *args)
         self._note(rollout)
         return answer
 
-    def _asked(
-        self, rollout: Rollout, candidate: _Version, name: str, args: tuple[Any, ...], answer: Any
-    ) -> None:
+    async def _beside_loop(self, active: _Version, name: str, args: tuple[Any, ...]) -> Any:
+        rollout, candidate, route = self._routed()
+        if candidate is None or route != "candidate":
+            answer = await active.plugin.call_async(name, *args)
+            if candidate is None or route == "active":
+                self._note(rollout)
+                return answer
+            try:
+                other = await candidate.plugin.call_async(name, *args)
+            except (WasmError, InvalidArgument, ClosedError) as error:
+                self._note(rollout, failed=str(error))
+            else:
+                self._note(rollout, differs=other != answer)
+            return answer
         try:
-            other = candidate.plugin.call(name, *args)
-        except (WasmError, InvalidArgument, ClosedError) as error:
+            answer = await candidate.plugin.call_async(name, *args)
+        except InvalidArgument as error:
+            answer = await active.plugin.call_async(
+                name, *args
+            )  # the caller's mistake, if it is one
             self._note(rollout, failed=str(error))
-        else:
-            self._note(rollout, differs=other != answer)
+            return answer
+        except (WasmError, ClosedError) as error:
+            self._note(rollout, failed=str(error))
+            return await self._there(self._active).plugin.call_async(name, *args)
+        self._note(rollout)
+        return answer
 
     def _note(
         self, rollout: Rollout | None, *, differs: bool = False, failed: str | None = None

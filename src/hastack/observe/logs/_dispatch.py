@@ -313,7 +313,9 @@ class Reader:
 
 def named(mined: Any, text: str) -> Record:
     """The record of a line of which only the template is known."""
-    arguments = {f"arg{place}": value for place, value in enumerate(mined.values, start=1)}
+    arguments = getattr(mined, "fields", None)  # with names and types, if the miner has them
+    if arguments is None:
+        arguments = {f"arg{place}": value for place, value in enumerate(mined.values, start=1)}
     return {"template": mined.template, "message": text, **arguments}
 
 

@@ -33,6 +33,8 @@ _PREFIX = re.compile(r"([A-Za-z][A-Za-z0-9]{0,63})[_#@-]?\Z")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _NOT_NAME = re.compile(r"[^a-z0-9]+")
 _HUMP = re.compile(r"([a-z0-9])([A-Z])")
+# What a record of such a line has beside its values.
+_TAKEN = ("template", "message")
 _NO_NAMES = frozenset({"str", "int", "float", "null"})
 
 
@@ -145,7 +147,7 @@ def _name(tokens: Pattern, at: int, piece: str, *, first: bool) -> str:
 
 
 def _numbered(found: Sequence[str]) -> list[str]:
-    taken: set[str] = set()
+    taken = set(_TAKEN)
     out = []
     for name in found:
         unique, n = name, 1
