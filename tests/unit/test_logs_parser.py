@@ -180,10 +180,10 @@ def test_a_format_that_fails_loses_no_line():
     parser = logs.Parser(
         [formats.Format("broken", c.seq(c.field("x", c.rest.map(broken)))), "json"]
     )
-    lines = ["!1", "!1", "!boom", "!2", "!boom", "{}", "!boom\n x"]
-    batch = parser.parse_lines(lines)
-    accounted(batch, lines)
-    assert [reject.reason for reject in batch.rejects] == ["broken raised an exception"] * 3
+    for lines in (["!boom", "!!!1", "!!!boom", "!!!2", "{}"], ["!!!1", "!boom\n x", "!boom"]):
+        batch = parser.parse_lines(lines)
+        accounted(batch, lines)
+        assert [reject.reason for reject in batch.rejects] == ["broken raised an exception"] * 2
     safe = formats.Format("safe", broken)
     assert safe.try_parse("boom") is None
     assert "KeyError" in str(safe.explain("boom"))
