@@ -278,6 +278,7 @@ def test_a_slow_consumer_slows_the_source() -> None:
     engine.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_run_to_its_parent(file: Path) -> None:
     engine = logs.Engine(file, parser=TwoLineParser, processes=2)
     first = next(engine)
