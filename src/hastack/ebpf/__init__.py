@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import features as features
+    from ._build import build as build
+    from ._build import minimal_btf as minimal_btf
     from ._links import Link as Link
     from ._maps import Map as Map
     from ._object import Object as Object
@@ -43,8 +45,10 @@ _HOMES = {
     "Run": ("_object", "Run"),
     "Spec": ("_spec", "Spec"),
     "Strict": ("_signing", "Strict"),
+    "build": ("_build", "build"),
     "drop_privileges": ("_privileges", "drop_privileges"),
     "load": ("_object", "load"),
+    "minimal_btf": ("_build", "minimal_btf"),
     "open": ("_object", "open"),
     "sign": ("_signing", "sign"),
 }
@@ -65,8 +69,10 @@ __all__ = (
     "Run",
     "Spec",
     "Strict",
+    "build",
     "drop_privileges",
     "load",
+    "minimal_btf",
     "open",
     "sign",
 )

@@ -77,7 +77,9 @@ def _explain(line: str) -> tuple[int, str]:
 
 def logfmt(where: Where) -> Format:
     """Pairs of keys and values; what is not in quotes may be a number, a truth or a time."""
-    return Format("logfmt", _reader(where), fields={}, explain=_explain)
+    made = Format("logfmt", _reader(where), fields={}, explain=_explain)
+    made._pattern = f"{_KEY}="
+    return made
 
 
 def slog(where: Where) -> Format:
