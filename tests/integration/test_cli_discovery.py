@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from inspect import signature
 
@@ -218,8 +219,11 @@ def test_wrong_usage_is_said_without_a_traceback(monkeypatch, args, said) -> Non
 
 def test_a_store_that_is_away_is_an_error_in_time(run) -> None:
     began = time.monotonic()
-    for command in (("list",), ("list", "orders"), ("register", "orders", "a:1")):
-        status, _, err = run(*command, "--url", "etcd://127.0.0.1:1", "--timeout", "0.5")
+    commands = (("list",), ("list", "orders"), ("register", "orders", "a:1"))
+    away = ("--url", "etcd://127.0.0.1:1", "--timeout", "0.5")
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda command: run(*command, *away), commands))
+    for status, _, err in ended:
         assert status == 1
         assert err.startswith("Error: ")
         assert "Traceback" not in err

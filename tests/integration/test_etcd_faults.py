@@ -7,6 +7,9 @@ import threading
 import time
 
 import pytest
+from etcd_servers import binaries
+from etcd_servers import cluster as start_cluster
+from watch_real import quick
 
 from hastack import context
 from hastack.discovery import etcd
@@ -36,12 +39,28 @@ def from_first(client):
     return client
 
 
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """Three members for all tests: it takes seconds until they have a leader."""
+    if not binaries():
+        pytest.skip("no etcd on this machine")
+    started = start_cluster(tmp_path_factory.mktemp("cluster"), 3)
+    yield started
+    for member in started:
+        member.discard()
+
+
 @pytest.fixture
-def cluster(make_etcd_cluster):
-    """Three members; the first is not the leader, whose loss would stop all writes for a while."""
-    members = make_etcd_cluster(3)
+def cluster(members):
+    """The members; the first is not the leader, whose loss would stop all writes for a while."""
+    for member in members:
+        if member.process is None:
+            member.start()
+        member.resume()
+        member.wait_until_up()
     client = etcd.Client([member.endpoint for member in members])
     with client.sync as sync:
+        sync.delete("", prefix=True)
         leads = [
             status.leader == status.member
             for status in (sync.maintenance.status(member.endpoint) for member in members)
@@ -128,7 +147,8 @@ def test_a_silent_connection_is_replaced_long_before_pings_find_it(etcd, make_pr
 
     async def main():
         proxy = make_proxy(etcd.port)
-        async with Client(proxy.endpoint, timeout=4.0) as client:
+        async with Client(proxy.endpoint, timeout=3.0) as client:
+            quick(client, interval=0.5, deadline=1.0)
             await client.put("k", "0")
             async with client.watch("k") as watch, client.lease(60.0):
                 await anext(watch)

@@ -34,15 +34,23 @@ async def survey(registry: Registry, timeout: float) -> dict[str, Any]:
     """Everything; a part that fails says so and keeps no other from being looked at."""
     store = registry.store
     endpoints, members = await _cluster(store, timeout)
+    if endpoints and all("error" in each for each in endpoints):
+        # Nobody is there: asking three times more would only take longer.
+        nothing = {"error": endpoints[0]["error"]}
+        parts = {"lease": nothing, "watch": nothing, "registry": nothing}
+    else:
+        parts = {
+            "lease": await _guarded(lambda: _lease(store), timeout),
+            "watch": await _guarded(lambda: _watch(store), timeout * 2),
+            "registry": await _guarded(lambda: _registry(store), timeout * 2),
+        }
     return {
         "url": store.url,
         "namespace": registry.namespace,
         "origin": registry.origin,
         "endpoints": endpoints,
         "members": members,
-        "lease": await _guarded(lambda: _lease(store), timeout),
-        "watch": await _guarded(lambda: _watch(store), timeout * 2),
-        "registry": await _guarded(lambda: _registry(store), timeout * 2),
+        **parts,
     }
 
 
@@ -82,6 +90,8 @@ async def _cluster(store: Any, timeout: float) -> tuple[list[dict[str, Any]], li
 
     found = await asyncio.gather(*(_guarded(partial(one, each), timeout) for each in addresses))
     endpoints = [{"endpoint": a, **each} for a, each in zip(addresses, found, strict=True)]
+    if all("error" in each for each in found):
+        return endpoints, None
     try:
         async with asyncio.timeout(timeout):
             members = await store.cluster.members(timeout=timeout)
