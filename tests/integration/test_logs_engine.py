@@ -278,6 +278,7 @@ def test_a_slow_consumer_slows_the_source() -> None:
     engine.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_run_to_its_parent(file: Path) -> None:
     engine = logs.Engine(file, parser=TwoLineParser, processes=2)
     first = next(engine)
@@ -527,6 +528,52 @@ def test_records_go_to_opentelemetry() -> None:
     assert second.severity_number.value == 9
     with pytest.raises(InvalidArgument, match="provider"):
         logs.OtelLogs(object())
+
+
+def test_pipes_by_name_wait_for_their_writers(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    engine = logs.Engine(path, parser=TwoLineParser())
+    with context.timeout(0.2), pytest.raises(DeadlineExceeded):
+        next(engine)  # nobody writes, and that holds up nothing
+
+    def write() -> None:
+        with path.open("wb") as pipe:
+            for number in range(100):
+                pipe.write(b"a=%d\n" % number)
+                pipe.flush()
+
+    engine = logs.Engine(path, parser=TwoLineParser())
+    writer = threading.Thread(target=write)
+    writer.start()
+    with context.timeout(30.0):
+        assert values(engine) == list(range(100))
+    writer.join()
+    text = tmp_path / "windows.log"
+    text.write_text("a=1\nb=2", encoding="utf-16")
+    assert values(logs.Engine(text, parser=TwoLineParser())) == [1, 2]
+    with pytest.raises(IsADirectoryError):
+        next(logs.Engine(tmp_path, parser=TwoLineParser()))
+
+
+def test_a_reader_that_is_slow_and_does_not_block_gets_all(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    got: list[bytes] = []
+
+    def read() -> None:
+        time.sleep(0.2)
+        while piece := os.read(reading, 65536):
+            got.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    lines = [f"a={number}" for number in range(20_000)]
+    logs.Engine(lines, parser=TwoLineParser()).run(logs.JsonLines(writing))
+    os.close(writing)
+    reader.join()
+    os.close(reading)
+    assert b"".join(got).count(b"\n") == 20_000
 
 
 def test_text_streams_and_strange_sources() -> None:
