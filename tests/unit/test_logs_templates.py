@@ -207,6 +207,13 @@ def test_names_of_packages_need_two_only():
     assert len(texts(states)) == 2
 
 
+def test_names_behind_a_noun_and_in_quotes():
+    lines = ["seen via interface eth0 now", "seen via interface wlan1 now"]
+    assert texts(lines) == {"seen via interface <*> now": 2}
+    lines = [f"ran service '{name}' once" for name in ("web", "mail", "dns")]
+    assert texts(lines) == {"ran service '<*>' once": 3}
+
+
 def test_composed_values_and_units():
     lines = ["package KB1~a2 is 5 KB big", "package Core-3~b4_SP1 is 7 MB big"]
     assert texts(lines) == {"package <*> is <*> <*> big": 2}
@@ -577,7 +584,7 @@ def test_lines_without_the_header_are_messages():
         assert header.split(line) == ("", line)
     # No name and colon behind the columns, or one too far away: the message begins there.
     assert header.split("Jul 15 01:03:07 combo up") == ("Jul 15 01:03:07", "combo up")
-    assert header.split("Jul 15 01:03:07 a b c d: up")[1] == "a b c d: up"
+    assert header.split("Jul 15 01:03:07 a b c d e: up")[1] == "a b c d e: up"
     assert header.split("Jul 15 01:03:07 combo x[1]:") == ("Jul 15 01:03:07 combo x[1]:", "")
     piped = Header(0, "", 2, 0)
     assert piped.split("a|b|c|d") == ("a|b|", "c|d")

@@ -18,7 +18,8 @@ _FEWEST = 5
 _MOST = 0.9
 _COLUMNS = 14
 _GAP = 2
-_NAME = 80
+_NAME = 160
+_WORDS = 4
 
 _CLASSES = (
     ("time", re.compile(r"\[?\W?[\w./:-]{0,40}?[0-9]{1,2}:[0-9]{2}(?![0-9]).*", re.DOTALL)),
@@ -115,7 +116,7 @@ class Header:
 def _after(line: str, start: int, separator: str) -> int | None:
     """Where the message begins when a name and then the separator follow."""
     at = (line + " ").find(separator, start, start + _NAME)
-    if at < 0 or len(line[start:at].split()) > 3:
+    if at < 0 or len(line[start:at].split()) > _WORDS:
         return None
     return min(at + len(separator), len(line))
 
