@@ -624,6 +624,21 @@ def test_a_header_of_many_columns():
     assert detect_header(lines).split(lines[0])[1].endswith("up")
 
 
+def test_a_bracket_that_never_closes_ends_somewhere():
+    lines = ["2026-11-25 03:00:00 [main up and " + "away " * 90] * 5
+    header = detect_header(lines)
+    assert " ".join(header.split(lines[0])).split() == lines[0].split()
+    assert header.split(lines[0])[1].endswith("up and " + "away " * 90)
+    assert header.split("2026-11-25 [a") == ("", "2026-11-25 [a")
+
+
+def test_patterns_are_looked_up_again_once_forgotten():
+    miner = TemplateMiner(max_patterns=2).fit([f"user {user} in" for user in USERS])
+    for user in ("tim", "tom", "ann", *USERS):
+        assert miner.match(f"user {user} in").template_id == 1
+        assert len(miner._index.known) <= 2
+
+
 def test_ids_that_led_elsewhere_are_forgotten_too():
     miner = TemplateMiner(max_patterns=2)
     for verb in ("opened", "closed", "locked"):

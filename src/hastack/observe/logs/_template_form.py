@@ -189,10 +189,9 @@ def first_form(line: str, words: Sequence[str], pattern: Pattern) -> Form:
             tokens.append(mask)
             masks.append(mask)
             continue
-        found = _matcher(mask)(word)
+        found = None if mask == HOLE else _matcher(mask)(word)
         if found is None:
-            # A value holds what separates it from the next one.
-            mask, found = HOLE, _matcher(HOLE)(word)
+            mask = HOLE  # a value holds what separates it from the next one
         masks.append(mask)
         tokens.append(_softened(mask, found.groups() if found else (word,)))
     return Form(tuple(tokens), tuple(masks), _gaps(line, len(tokens)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import eq
 from typing import TYPE_CHECKING
 
 from ._template_form import Form, first_form
@@ -329,7 +330,10 @@ class Index:
 
 
 def _flat(row: Pattern) -> Pattern:
-    return tuple(token.lstrip(LIST) for token, _ in compress(row))
+    """A row with one of each run, and without marks of lists."""
+    if any(map(eq, row, row[1:])) or any(token[0] == LIST for token in row):
+        return tuple(token.lstrip(LIST) for token, _ in compress(row))
+    return row
 
 
 def resampled(members: Sequence[Entry], form: Form) -> list[tuple[str, ...]]:
