@@ -63,7 +63,8 @@ def test_infer_shows_each_format_with_confidence_and_examples(file: Path, tmp_pa
     rows = {line.split()[0]: line for line in out.splitlines() if line}
     assert rows["took"].split()[1] in {"duration", "float"}
     assert "100% (>91%)" in rows["level"]
-    assert "declared" in rows["client"]
+    assert "declared" in rows["size"]
+    assert rows["client"].split()[1] == "ip"
     assert not err
     saved = tmp_path / "schemas.json"
     out, _ = run("infer", "-", "--json", "--save", saved, given=file.read_bytes())

@@ -23,6 +23,7 @@ from two_line_parser import WORD, TwoLineParser
 
 from hastack import context, events
 from hastack.errors import Cancelled, ClosedError, DeadlineExceeded, InvalidArgument, WorkerDied
+from hastack.lifecycle import Lifecycle
 from hastack.observe import logs
 from hastack.observe.logs import _engine_events, _workers
 from hastack.observe.logs.engine import LinesLost
@@ -187,6 +188,42 @@ def test_stop_delivers_what_was_read_and_close_does_not() -> None:
     assert next(engine, None) is None
 
 
+def test_a_service_drains_what_was_read_before_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(pairs(1000))
+    got: list[Any] = []
+    engine = logs.Engine(logs.Follow(path), parser=TwoLineParser())
+    life = Lifecycle("shipper", lame_duck=0.0)
+    life.add_worker("logs", lambda: engine.run(lambda batch: got.extend(batch.records)))
+    life.add("logs-drain", drain=engine.drain, depends_on=["logs"])
+    with life:
+        until = time.monotonic() + 30.0
+        while len(got) < 1000:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        with path.open("ab") as file:
+            file.write(b"last=1\n")
+    assert got[-1] == {"key": "last", "value": 1}
+    assert life.report is not None
+    assert life.report.ok
+    assert engine.account().undelivered == 0
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as stream:
+        held = threading.Event()
+        engine = logs.Engine(stream, parser=TwoLineParser())
+        runner = threading.Thread(target=engine.run, args=(lambda batch: held.wait(30.0),))
+        runner.start()
+        os.write(writing, b"a=1\n")
+        while not engine.account().lines:
+            time.sleep(0.005)
+        with context.timeout(0.1), pytest.raises(TimeoutError):
+            engine.drain()
+        held.set()
+        engine.drain()
+        runner.join()
+    os.close(writing)
+
+
 def test_a_sink_that_fails_ends_the_run_and_releases_the_source(file: Path) -> None:
     flushed: list[int] = []
 
@@ -241,6 +278,7 @@ def test_a_slow_consumer_slows_the_source() -> None:
     engine.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_run_to_its_parent(file: Path) -> None:
     engine = logs.Engine(file, parser=TwoLineParser, processes=2)
     first = next(engine)
@@ -490,6 +528,52 @@ def test_records_go_to_opentelemetry() -> None:
     assert second.severity_number.value == 9
     with pytest.raises(InvalidArgument, match="provider"):
         logs.OtelLogs(object())
+
+
+def test_pipes_by_name_wait_for_their_writers(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    engine = logs.Engine(path, parser=TwoLineParser())
+    with context.timeout(0.2), pytest.raises(DeadlineExceeded):
+        next(engine)  # nobody writes, and that holds up nothing
+
+    def write() -> None:
+        with path.open("wb") as pipe:
+            for number in range(100):
+                pipe.write(b"a=%d\n" % number)
+                pipe.flush()
+
+    engine = logs.Engine(path, parser=TwoLineParser())
+    writer = threading.Thread(target=write)
+    writer.start()
+    with context.timeout(30.0):
+        assert values(engine) == list(range(100))
+    writer.join()
+    text = tmp_path / "windows.log"
+    text.write_text("a=1\nb=2", encoding="utf-16")
+    assert values(logs.Engine(text, parser=TwoLineParser())) == [1, 2]
+    with pytest.raises(IsADirectoryError):
+        next(logs.Engine(tmp_path, parser=TwoLineParser()))
+
+
+def test_a_reader_that_is_slow_and_does_not_block_gets_all(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    got: list[bytes] = []
+
+    def read() -> None:
+        time.sleep(0.2)
+        while piece := os.read(reading, 65536):
+            got.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    lines = [f"a={number}" for number in range(20_000)]
+    logs.Engine(lines, parser=TwoLineParser()).run(logs.JsonLines(writing))
+    os.close(writing)
+    reader.join()
+    os.close(reading)
+    assert b"".join(got).count(b"\n") == 20_000
 
 
 def test_text_streams_and_strange_sources() -> None:

@@ -38,7 +38,7 @@ from ._folded import Folded, redacted
 from ._run_account import Account, Ledger
 from ._where import Where
 from .schema import Schemas
-from .sources import LOOK, AsyncLines, source_of
+from .sources import LOOK, AsyncLineSource, source_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -157,6 +157,7 @@ class Engine:
         self._owner = 0
         self._ended = False
         self._taken = 0
+        self._finished = threading.Event()
         self._encode: Callable[[BatchLike], bytes] | None = None
         self._lock = threading.Lock()  # two threads that iterate take turns
         self._stepping: asyncio.Future[Parsed | None] | None = None
@@ -164,6 +165,7 @@ class Engine:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()  # a thread of the parent may have held it
+        self._finished = threading.Event()
 
     # -- sync ----------------------------------------------------------------------------------
 
@@ -220,6 +222,22 @@ class Engine:
     def stop(self) -> None:
         """End after what has been read. Any thread and any signal handler may call it."""
         self._source.stop()
+
+    def drain(self) -> None:
+        """`stop`, and wait until a run on another thread has delivered what was read.
+
+        The drain of a component of `hastack.lifecycle.Lifecycle`; waits as long as the current
+        context allows.
+
+        Raises:
+            TimeoutError: It has not, in that time.
+        """
+        self.stop()
+        if self._owner != os.getpid():
+            return  # nothing runs here
+        ctx = _context.current()
+        while not self._finished.wait(LOOK):
+            ctx.check()
 
     def close(self) -> None:
         """Let go of source and processes. What was read and not yet delivered is not counted."""
@@ -282,7 +300,7 @@ class Engine:
     async def _step(self) -> Parsed | None:
         import asyncio
 
-        if isinstance(self._source, AsyncLines):
+        if isinstance(self._source, AsyncLineSource):
             self._source.bind(asyncio.get_running_loop())
         if self._stepping is None:
             self._stepping = _on_thread(lambda: next(self, None))
@@ -364,6 +382,7 @@ class Engine:
         finally:
             self._ended = True
             self._source.close()
+            self._finished.set()
             if _events.RUN_ENDED.subscribers:
                 _events.RUN_ENDED.publish(
                     _events.RunEnded(
