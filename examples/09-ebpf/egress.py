@@ -14,10 +14,10 @@ from hastack import ebpf
 
 
 def main(root: Path, seconds: float) -> None:
-    ends = time.monotonic() + seconds
     before: dict[int, int] = {}
     with ebpf.load(compiled()) as obj:
         obj.programs["count"].attach(root)
+        ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             time.sleep(min(1.0, seconds))
             names = {path.stat().st_ino: path for path in (root, *folders(root))}

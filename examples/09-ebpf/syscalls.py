@@ -16,9 +16,9 @@ from hastack import ebpf
 
 def main(pid: int, seconds: float) -> None:
     names, before = known(), {}
-    ends = time.monotonic() + seconds
     with ebpf.load(compiled(), globals={"only": pid}) as obj:
         obj.attach()
+        ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             time.sleep(min(1.0, seconds))
             now = {number: sum(per_cpu) for number, per_cpu in obj.calls.items()}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +215,20 @@ def test_where_no_uprobe_goes(load, probed):
         obj.up.attach("/no/such/file:main")
 
 
+def test_usdt_probes_switch_themselves_on(load, probed):
+    if os.uname().machine != "x86_64":
+        pytest.skip("the program that is probed is written for x86-64")
+    obj = load("usdt")
+    subprocess.run([probed, "5"], check=True)
+    with obj.usdt.attach(f"{probed}:app:hit"):
+        subprocess.run([probed, "5"], check=True)
+    subprocess.run([probed, "5"], check=True)
+    assert obj.seen_a == 5
+    for target, match in ((f"{probed}:app:none", "a USDT probe"), (probed, "provider:name")):
+        with pytest.raises(InvalidArgument, match=match):
+            obj.usdt.attach(target)
+
+
 def test_kernel_probes_are_not_attached(load):
     obj = load("kernel")
     with pytest.raises(Unsupported, match="attaches no kprobes"):
@@ -384,7 +400,56 @@ def test_links_end_with_their_object(load):
     assert settles({"link": before})
 
 
-def test_a_thousand_loads_attaches_and_closes(spec, load):
+def interrupted(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    for _ in ring.take():
+        raise KeyboardInterrupt
+
+
+def signalled(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    """A real SIGINT in the middle of whatever is called just then."""
+    timer = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        while True:
+            obj.burst.test_run(bytes([9]) + bytes(63))
+            ring.take()
+            obj.maps.table[1] = {"count": 1}
+    finally:
+        timer.join()
+
+
+def closed_by_a_thread(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    thread = threading.Thread(target=obj.close)
+    thread.start()
+    try:
+        while True:
+            obj.burst.test_run(bytes([9]) + bytes(63))
+            ring.read_batch(timeout=0.01)
+            obj.maps.table[1] = {"count": 1}
+    finally:
+        thread.join()
+
+
+def forked(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            obj.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    obj.burst.test_run(bytes([9]) + bytes(63))
+    assert len(ring.take()) == 18
+
+
+def awaited(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    asyncio.run(ring.read_batch_async(timeout=0.0))
+
+
+FAULTS = (interrupted, signalled, closed_by_a_thread, forked, awaited)
+
+
+def test_loads_attaches_and_closes_with_faults(spec):
     """Shortened; HASTACK_CYCLES=1000 runs all."""
     needs("program:raw_tracepoint")
     cycles = int(os.environ.get("HASTACK_CYCLES", "40"))
@@ -395,17 +460,14 @@ def test_a_thousand_loads_attaches_and_closes(spec, load):
         try:
             with obj.raw.attach():
                 obj.burst.test_run(bytes([9]) + bytes(63))
-                for _ in ring.take():
-                    if number % 3 == 0:
-                        raise KeyboardInterrupt
-                if number % 3 == 1:
-                    asyncio.run(ring.read_batch_async(timeout=0.0))
-        except KeyboardInterrupt:
+                FAULTS[number % len(FAULTS)](obj, ring)
+        except (KeyboardInterrupt, ClosedError):
             pass
         finally:
             obj.close()
 
-    cycle(1)
+    for number in range(len(FAULTS)):
+        cycle(number)
     before, objects = open_descriptors(), kernel_objects()
     for number in range(cycles):
         cycle(number)

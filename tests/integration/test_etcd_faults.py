@@ -18,6 +18,7 @@ from hastack.errors import (
     Cancelled,
     ClosedError,
     DeadlineExceeded,
+    StoreError,
     StoreTimeout,
     StoreUnavailable,
 )
@@ -197,6 +198,47 @@ def test_a_request_that_takes_long_is_no_silence(shared_etcd, impatient):
             assert lines._current[shared_etcd.endpoint] is line
             assert not line.silent
             stuck.cancel()
+
+    bounded(main)
+
+
+def test_a_server_with_too_many_requests_is_asked_again_later():
+    """Which etcd says when 5,000 entries wait to be applied: not to be had on purpose."""
+    import grpc
+    import grpc.aio
+
+    from hastack.discovery.etcd import Client
+
+    async def main():
+        asked = []
+
+        async def put(request, context):
+            asked.append(request)
+            if len(asked) != 4:
+                await context.abort(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, "etcdserver: too many requests"
+                )
+            return b""
+
+        server = grpc.aio.server()
+        handler = grpc.unary_unary_rpc_method_handler(put)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("etcdserverpb.KV", {"Put": handler}),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with Client(f"127.0.0.1:{port}") as client:
+                await client.put("k", "v")  # not applied, so a write may be repeated
+                assert len(asked) == 4
+                assert client._shared.endpoints.all_well  # busy is not away
+                # It does not go on for ever, and says why.
+                with pytest.raises(StoreError, match="too many requests") as info:
+                    await client.put("k", "v", timeout=2.0)
+                assert info.value.code == "RESOURCE_EXHAUSTED"
+                assert len(asked) < 14
+        finally:
+            await server.stop(None)
 
     bounded(main)
 

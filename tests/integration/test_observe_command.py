@@ -121,7 +121,7 @@ def test_check_of_the_page(run, tmp_path):
         port = server.port
         code, said = check(port)
         assert code == 0
-        assert f"ok   prometheus metrics http://localhost:{port}/metrics: 2 series" in said
+        assert f"ok   prometheus metrics http://127.0.0.1:{port}/metrics: 2 series" in said
     assert "nobody serves it yet" in check(port)[1]
     with HttpServer() as other:
         code, said = check(other.port)

@@ -36,6 +36,8 @@ LINES = st.lists(st.one_of(KNOWN, st.binary(max_size=80)), max_size=30)
 
 def whole(lines: list[bytes], end: bool) -> tuple[bytes, int]:
     data = b"\n".join(lines) + (b"\n" if end else b"")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        data = b" " + data  # else it would be UTF-16, with line feeds elsewhere
     return data, data.count(b"\n") + (bool(data) and not data.endswith(b"\n"))
 
 

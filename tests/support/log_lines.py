@@ -627,6 +627,7 @@ SAMPLES = {
             "at": T,
         },
         "time=later x=1": {"time": "later"},
+        'm="\\U0001f600\\x41\\ud800\\U001fffff\\q\\t"': {"m": "\U0001f600A\ufffd\ufffdq\t"},
     },
     "app": {
         "2026-10-10 13:55:36 [WARN] shop.orders: late": {

@@ -177,9 +177,9 @@ def test_a_format_that_fails_loses_no_line():
             raise KeyError(line)
         return {"x": 1} if line.startswith("!") else None
 
-    parser = logs.Parser(
-        [formats.Format("broken", c.seq(c.field("x", c.rest.map(broken)))), "json"]
-    )
+    fine = formats.Format("fine", lambda line: None)
+    fails = formats.Format("broken", c.seq(c.field("x", c.rest.map(broken))))
+    parser = logs.Parser([fine, fails, "json"])
     for lines in (["!boom", "!!!1", "!!!boom", "!!!2", "{}"], ["!!!1", "!boom\n x", "!boom"]):
         batch = parser.parse_lines(lines)
         accounted(batch, lines)
@@ -195,6 +195,19 @@ def test_what_is_remembered_of_lines_is_bound(monkeypatch):
     lines = [f"{letter}{letter}{letter}=1" for letter in "abcdef"] * 2
     assert parser.parse_lines(lines).counts.formats == {"logfmt": 12}
     assert len(parser._reader.dispatch.hints) <= 3
+
+
+def test_many_lines_of_no_format_change_nothing():
+    parser = logs.Parser()
+    lines = ["what is this, and 7 more of it?", "\u00e9 no", "{no", "9 no"] * 300
+    lines += ["well=known", '{"a": 1}', ACCESS, "what=known"] * 300
+    for _ in range(2):
+        batch = parser.parse_lines(lines)
+        accounted(batch, lines)
+        assert batch.counts.records == 1200
+    opaque = formats.Format("opaque", lambda line: None)
+    batch = logs.Parser([opaque]).parse_lines(lines)
+    assert batch.counts.rejected == {"unknown format": 2400}
 
 
 def test_zone_and_now_reach_the_formats():
@@ -218,6 +231,14 @@ def test_lines_that_no_format_knows_may_get_a_template():
     assert batch.records[0] == {"template": "hello <*>", "message": "hello world", "arg1": "world"}
     assert batch.formats[0].name == "template"
     assert batch.formats[0].try_parse("x") is None
+
+    class Named(Miner):
+        def add(self, message):
+            mined = super().add(message)
+            mined.fields = {"took": 7}
+            return mined
+
+    assert logs.Parser(templates=Named()).parse("took 7")["took"] == 7
 
 
 def test_explanations():

@@ -20,6 +20,8 @@ from hastack.discovery._layout import (
     InstanceKey,
 )
 
+from ._discovery_clock import skew
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -73,6 +75,7 @@ async def _cluster(store: Any, timeout: float) -> tuple[list[dict[str, Any]], li
     async def one(address: str) -> dict[str, Any]:
         began = time.perf_counter()
         status = await store.maintenance.status(address, timeout=timeout)
+        took = time.perf_counter() - began
         return {
             "version": status.version,
             "member": f"{status.member:x}",
@@ -85,10 +88,13 @@ async def _cluster(store: Any, timeout: float) -> tuple[list[dict[str, Any]], li
             "db_size_in_use": status.db_size_in_use,
             "errors": list(status.errors),
             "learner": status.learner,
-            "round_trip": time.perf_counter() - began,
+            "round_trip": took,
+            "clock": await skew(address.rpartition("@")[2], store._shared.options.tls, timeout),
         }
 
-    found = await asyncio.gather(*(_guarded(partial(one, each), timeout) for each in addresses))
+    # The time for the clock comes on top, and is bounded by itself.
+    patience = timeout * 2
+    found = await asyncio.gather(*(_guarded(partial(one, each), patience) for each in addresses))
     endpoints = [{"endpoint": a, **each} for a, each in zip(addresses, found, strict=True)]
     if all("error" in each for each in found):
         return endpoints, None

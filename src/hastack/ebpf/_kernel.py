@@ -200,7 +200,14 @@ def link(
 
 
 def perf_event(
-    kind: int, config: int, *, pid: int, cpu: int, extra: Sequence[int] = (0, 0), period: int = 0
+    kind: int,
+    config: int,
+    *,
+    pid: int,
+    cpu: int,
+    extra: Sequence[int] = (0, 0),
+    period: int = 0,
+    sample: int = 0,
 ) -> int:
     """A perf event; its descriptor, or minus the error number.
 
@@ -211,10 +218,11 @@ def perf_event(
         cpu: The processor that is watched, -1 for all.
         extra: Two more numbers whose meaning depends on ``kind``.
         period: How many times per second, 0 for every time.
+        sample: What a sample holds, ``PERF_SAMPLE_*``.
     """
     attributes = bytearray(112)
     frequency = 1 << 10 if period else 0
-    pack_into("=IIQQQQQ", attributes, 0, kind, 112, config, period or 1, 0, 0, frequency)
+    pack_into("=IIQQQQQ", attributes, 0, kind, 112, config, period or 1, sample, 0, frequency)
     pack_into("=II", attributes, 48, 1, 0)
     pack_into("=QQ", attributes, 56, *extra)
     held = _libbpf.address(attributes)

@@ -38,7 +38,7 @@ from ._folded import Folded, redacted
 from ._run_account import Account, Ledger
 from ._where import Where
 from .schema import Schemas
-from .sources import LOOK, AsyncLines, source_of
+from .sources import LOOK, AsyncLineSource, source_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -300,7 +300,7 @@ class Engine:
     async def _step(self) -> Parsed | None:
         import asyncio
 
-        if isinstance(self._source, AsyncLines):
+        if isinstance(self._source, AsyncLineSource):
             self._source.bind(asyncio.get_running_loop())
         if self._stepping is None:
             self._stepping = _on_thread(lambda: next(self, None))

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import select
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, final
 
+from hastack import context as _context
 from hastack._core._errors import ClosedError, InvalidArgument
 from hastack._core._extras import require
+
+from .sources import LOOK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -175,8 +179,22 @@ class _Out:
     def write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            done = os.write(self._number, view) if self._file is None else self._file.write(view)
+            try:
+                done = (
+                    os.write(self._number, view) if self._file is None else self._file.write(view)
+                )
+            except BlockingIOError as error:
+                # A pipe or terminal that another program has set not to block.
+                done = getattr(error, "characters_written", 0)
+                self._wait()
             view = view[len(view) if done is None else done :]
+
+    def _wait(self) -> None:
+        number = self._number if self._file is None else self._file.fileno()
+        ready = select.poll()
+        ready.register(number, select.POLLOUT)
+        while not ready.poll(LOOK * 1e3):
+            _context.current().check()
 
     def close(self) -> None:
         if self._ours:
