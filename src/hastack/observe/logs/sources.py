@@ -43,6 +43,7 @@ __all__ = (
     "LineSource",
     "Source",
     "Stream",
+    "Tallies",
     "source_of",
 )
 

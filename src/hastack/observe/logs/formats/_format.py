@@ -171,9 +171,10 @@ class Format:
         elif hasattr(grammar, "node") and hasattr(grammar, "read"):
             self._take_compiled(grammar, fields)
         elif callable(grammar):
+            read: Any = grammar
             self._fields = dict(fields or {})
-            self.try_parse = _guarded(grammar)
-            self._explain = self._reason(grammar)
+            self.try_parse = _guarded(read)
+            self._explain = self._reason(read)
         else:
             raise InvalidArgument("grammar", grammar, "combinators, or a function")
 
