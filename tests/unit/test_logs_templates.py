@@ -207,6 +207,13 @@ def test_names_of_packages_need_two_only():
     assert len(texts(states)) == 2
 
 
+def test_names_behind_a_noun_and_in_quotes():
+    lines = ["seen via interface eth0 now", "seen via interface wlan1 now"]
+    assert texts(lines) == {"seen via interface <*> now": 2}
+    lines = [f"ran service '{name}' once" for name in ("web", "mail", "dns")]
+    assert texts(lines) == {"ran service '<*>' once": 3}
+
+
 def test_composed_values_and_units():
     lines = ["package KB1~a2 is 5 KB big", "package Core-3~b4_SP1 is 7 MB big"]
     assert texts(lines) == {"package <*> is <*> <*> big": 2}
@@ -577,7 +584,7 @@ def test_lines_without_the_header_are_messages():
         assert header.split(line) == ("", line)
     # No name and colon behind the columns, or one too far away: the message begins there.
     assert header.split("Jul 15 01:03:07 combo up") == ("Jul 15 01:03:07", "combo up")
-    assert header.split("Jul 15 01:03:07 a b c d: up")[1] == "a b c d: up"
+    assert header.split("Jul 15 01:03:07 a b c d e: up")[1] == "a b c d e: up"
     assert header.split("Jul 15 01:03:07 combo x[1]:") == ("Jul 15 01:03:07 combo x[1]:", "")
     piped = Header(0, "", 2, 0)
     assert piped.split("a|b|c|d") == ("a|b|", "c|d")
@@ -615,6 +622,21 @@ def test_header_is_looked_for_once():
 def test_a_header_of_many_columns():
     lines = ["2026-11-25 03:00:00 " + "1 " * 20 + "up"] * 5
     assert detect_header(lines).split(lines[0])[1].endswith("up")
+
+
+def test_a_bracket_that_never_closes_ends_somewhere():
+    lines = ["2026-11-25 03:00:00 [main up and " + "away " * 90] * 5
+    header = detect_header(lines)
+    assert " ".join(header.split(lines[0])).split() == lines[0].split()
+    assert header.split(lines[0])[1].endswith("up and " + "away " * 90)
+    assert header.split("2026-11-25 [a") == ("", "2026-11-25 [a")
+
+
+def test_patterns_are_looked_up_again_once_forgotten():
+    miner = TemplateMiner(max_patterns=2).fit([f"user {user} in" for user in USERS])
+    for user in ("tim", "tom", "ann", *USERS):
+        assert miner.match(f"user {user} in").template_id == 1
+        assert len(miner._index.known) <= 2
 
 
 def test_ids_that_led_elsewhere_are_forgotten_too():
