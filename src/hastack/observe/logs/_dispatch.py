@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ._atomic import compile_regex
 from ._batch import Batch, Counts, Reject
@@ -210,7 +210,7 @@ class Reader:
             counts.rejected[reject.reason] = 1
         return batch
 
-    def _together(self, chunk: list[Any]) -> list[str] | None:
+    def _together(self, chunk: list[Any]) -> Sequence[str] | None:
         """The texts of some lines, if all of them are clean; at a fraction of the cost."""
         raw = chunk[0].__class__ is bytes
         ended = _ended(chunk[0])
@@ -223,7 +223,7 @@ class Reader:
             return None  # of both kinds, or one of them is not UTF-8
         if "\x1b" in text or "\0" in text or "\r" in text or "\ufeff" in text:
             return None
-        texts = cast(list[str], text.split("\n"))
+        texts = text.split("\n")
         if ended and not texts[-1]:
             texts.pop()
         if len(texts) != len(chunk):
@@ -233,7 +233,9 @@ class Reader:
             return None
         return texts
 
-    def _read_clean(self, texts: list[str], chunk: list[Any], number: int, batch: Batch) -> None:
+    def _read_clean(
+        self, texts: Sequence[str], chunk: list[Any], number: int, batch: Batch
+    ) -> None:
         """The inner loop."""
         hints, find = self.dispatch.hints, self.dispatch.find
         add_record, add_format = batch.records.append, batch.formats.append
