@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = (
     "AsyncLineSource",
-    "Batching",
     "Chunk",
     "Files",
     "LineSource",
