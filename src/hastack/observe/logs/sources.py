@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = (
     "AsyncLineSource",
-    "Batching",
     "Chunk",
     "Files",
     "LineSource",
     "Source",
     "Stream",
+    "Tallies",
     "source_of",
 )
 
