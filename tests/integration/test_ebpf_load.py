@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 from bpf_objects import built, kernel_objects, lacks, needs, open_descriptors, settles
@@ -271,6 +273,27 @@ def test_what_is_missing_is_said(monkeypatch, basics):
     monkeypatch.undo()
     monkeypatch.setenv("HASTACK_LIBBPF", "/somewhere/libbpf.so")
     assert _libbpf.candidates()[-2:] == ["/somewhere/libbpf.so", "libbpf.so.1"]
+
+
+KEPT: list[object] = []
+
+
+def test_a_bundled_libbpf_comes_first(monkeypatch, tmp_path, basics):
+    system = _libbpf.library()
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    real = next(line.split()[-1] for line in mapped if "/libbpf.so" in line)
+    bundled = tmp_path / "_bundled" / "libbpf.so.1"
+    bundled.parent.mkdir()
+    shutil.copyfile(real, bundled)
+    monkeypatch.setattr(_libbpf, "_found", None)
+    monkeypatch.setattr(_libbpf, "__file__", str(tmp_path / "_libbpf.py"))
+    KEPT.append(_libbpf.library())  # the library goes on calling what it was given
+    assert _libbpf.library().path == str(bundled)
+    assert _libbpf.library().version == system.version
+    with ebpf.load(basics, programs=["fill"]) as obj:  # two copies of libbpf in one process
+        assert obj.fill.test_run(bytes(64)).result == 3
+    with pytest.raises(VerifierError):
+        ebpf.load(basics, programs=["leaks"])
 
 
 def test_without_privileges_the_error_says_what_it_takes(basics):

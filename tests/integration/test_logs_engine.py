@@ -21,7 +21,7 @@ import attrs
 import pytest
 from two_line_parser import WORD, TwoLineParser
 
-from hastack import context, events
+from hastack import config, context, events
 from hastack.errors import Cancelled, ClosedError, DeadlineExceeded, InvalidArgument, WorkerDied
 from hastack.lifecycle import Lifecycle
 from hastack.observe import logs
@@ -415,6 +415,59 @@ def test_cancelling_a_task_loses_no_batch() -> None:
     asyncio.run(asyncio.wait_for(main(), 30.0))
 
 
+def test_a_task_cancelled_anywhere_leaves_nothing_behind() -> None:
+    before = threading.active_count()
+
+    async def once(at: int, *, slow: bool) -> None:
+        engine = logs.Engine(
+            endless(), parser=TwoLineParser(), batching=logs.Batching(lines=10), name=f"run {at}"
+        )
+        seen: list[int] = []
+
+        async def sink(batch: logs.Parsed) -> None:
+            seen.extend(record["value"] for record in batch.records)
+            if len(seen) >= at * 10:
+                task.cancel()
+            if slow:
+                await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(engine.run_async(sink))
+        if not at:
+            await asyncio.sleep(0)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        account = engine.account()
+        assert account.balanced
+        assert seen == list(range(len(seen)))  # in order, and nothing between is missing
+        assert 0 <= account.records - len(seen) <= 10  # the step that was under way at most
+        assert next(engine, None) is None
+
+    async def main() -> None:
+        for at in range(8):
+            await asyncio.wait_for(once(at, slow=bool(at % 2)), 20.0)
+
+    asyncio.run(main())
+    until = time.monotonic() + 10.0
+    while threading.active_count() > before:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_file_that_grows_for_ever_is_read_to_the_end_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "grows.log"
+    path.write_bytes(pairs(100))
+    seen = 0
+    with path.open("ab") as growing:
+        engine = logs.Engine(path, parser=TwoLineParser(), batching=logs.Batching(bytes=50))
+        for batch in engine:
+            seen += batch.lines
+            growing.write(pairs(20))
+            growing.flush()
+    assert seen == 100
+    assert logs.Engine("/proc/self/status", parser=TwoLineParser()).run(print).lines > 10
+
+
 # -- sinks ---------------------------------------------------------------------------------------
 
 
@@ -528,6 +581,29 @@ def test_records_go_to_opentelemetry() -> None:
     assert second.severity_number.value == 9
     with pytest.raises(InvalidArgument, match="provider"):
         logs.OtelLogs(object())
+
+
+def test_records_go_into_the_exporters_of_observe() -> None:
+    observe = pytest.importorskip("hastack.observe")
+    pytest.importorskip("opentelemetry.sdk._logs")
+    settings = config.load(
+        env=None,
+        override={
+            "observe": {
+                "service": "shipper",
+                "backends": {"nobody": {"endpoint": "http://127.0.0.1:9", "signals": ["logs"]}},
+            }
+        },
+    )
+    installed = observe.install(settings, set_global=False)
+    try:
+        logs.Engine(["level=info msg=up", "level=error msg=down"]).run(
+            logs.OtelLogs(installed.logger_provider)
+        )
+        assert installed.pipeline.accounts()["nobody-logs"].emitted >= 2
+    finally:
+        report = installed.shutdown(timeout=0.2)
+    assert report.account.balanced
 
 
 def test_pipes_by_name_wait_for_their_writers(tmp_path: Path) -> None:

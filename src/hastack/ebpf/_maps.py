@@ -35,7 +35,7 @@ _ARRAYS = frozenset(
 )
 _BATCHES = _HASHES | {"array", "percpu_array", "lpm_trie", "array_of_maps"}
 _HOLDS = {"prog_array": "program", "array_of_maps": "map", "hash_of_maps": "map"}
-_SOCKETS = frozenset(("sockmap", "sockhash", "reuseport_sockarray", "xskmap"))
+_SOCKETS = frozenset(("sockmap", "sockhash", "reuseport_sockarray", "xskmap", "cgroup_array"))
 _NO_KEY = frozenset(("queue", "stack", "bloom_filter"))
 _HINTS = {
     E2BIG: "the map is full, or the index is beyond its last entry",

@@ -147,7 +147,7 @@ def _name(tokens: Pattern, at: int, piece: str, *, first: bool) -> str:
 
 
 def _numbered(found: Sequence[str]) -> list[str]:
-    taken = set(_TAKEN)
+    taken: set[str] = set(_TAKEN)
     out = []
     for name in found:
         unique, n = name, 1

@@ -98,7 +98,7 @@ class Engine:
     Args:
         source: A path, ``"-"`` for standard input, an iterable of lines, or one of
             `hastack.observe.logs.sources`.
-        parser: What reads lines; a new `hastack.observe.logs.Parser` by default. With worker
+        parser: What reads lines; a new `hastack.observe.logs.parser.Parser` by default. With worker
             processes a callable that makes one, or something that can be pickled.
         stages: What records pass through, in order, such as schemas.
         where: A filter over records, behind the stages; `hastack.observe.logs.Where` makes one of a

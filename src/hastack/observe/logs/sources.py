@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = (
     "AsyncLineSource",
-    "Batching",
     "Chunk",
     "Files",
     "LineSource",
     "Source",
     "Stream",
+    "Tallies",
     "source_of",
 )
 
@@ -225,7 +225,14 @@ class Files(_Plain):
         yield from self._last(name, splitter, utf8)
 
     def _read(self, file: Any, rules: Batching) -> Iterator[tuple[bytes, int]]:
-        while piece := file.read(rules.bytes):
+        # Up to the end of now: one that is written to faster than it is read has no other.
+        left = os.fstat(file.fileno()).st_size
+        bounded = left > 0  # those of /proc say that they are empty
+        while not bounded or left > 0:
+            piece = file.read(min(rules.bytes, left) if bounded else rules.bytes)
+            if not piece:
+                return
+            left -= len(piece)
             self._tallies.bytes_read += len(piece)
             yield piece, len(piece)
 

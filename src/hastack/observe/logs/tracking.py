@@ -68,7 +68,7 @@ class SchemaTracker:
     looked at anew whenever there are twice as many. Every batch is made what the schema says, and
     counted. When a field is something else in several windows in a row, when new fields
     come, or when fields go missing, the next version of the schema says so. See
-    `hastack.observe.logs.SchemaChanged`.
+    `SchemaChanged`.
 
     Args:
         schemas: Schemas to begin with; pinned ones stay as they are.
