@@ -220,6 +220,14 @@ def test_an_integer_that_no_store_holds_breaks_its_type():
     assert record == {"n": 2**63}
 
 
+def test_an_unknown_field_in_place_of_a_known_one_is_noticed():
+    schema = one([{"a": 1, "b": 1}])
+    assert schema.apply([{"b": 1, "x": 1}]).unknown == {"x": 1}
+    assert schema.apply([{"a": None, "b": 1}]).unknown == {}
+    assert schema._converter.run([{"b": 1}]).strange == []
+    assert schema._converter.run([{"a": None, "b": 1}]).strange == []
+
+
 def test_unknown_fields_are_named_up_to_a_bound():
     schema = one([{"a": 1}])
     done = schema.apply([{f"k{n}": 1 for n in range(100)}])

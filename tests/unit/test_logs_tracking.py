@@ -156,6 +156,26 @@ def test_new_fields_appear_once_they_were_seen_often_enough():
     assert t.counts()["app"].unknown == {"*": 202}
 
 
+def test_three_sightings_make_a_field():
+    t = tracker(sample=10)
+    t.apply_records("app", [{"a": 1}] * 10)
+    t.apply_records("app", [{"a": 1, "twice": 1}] * 2 + [{"a": 1, "thrice": 1}] * 3)
+    t.apply_records("app", [{"a": 1}] * 100)
+    assert types(t.schemas["app"]) == {"a": "int", "thrice": "int"}
+    t.apply_records("app", [{"a": 1, "twice": 1}] + [{"a": 1}] * 100)
+    assert types(t.schemas["app"]) == {"a": "int", "thrice": "int", "twice": "int"}
+
+
+def test_texts_that_mean_nothing_are_nulls():
+    t = tracker(sample=10, sustain=1)
+    t.apply_records("app", [{"n": "1"} for _ in range(10)])
+    assert not t.schemas["app"].field("n").nullable
+    for _ in range(3):
+        t.apply_records("app", [{"n": "-"} for _ in range(100)])
+    field = t.schemas["app"].field("n")
+    assert (field.type, field.nullable) == ("int", True)
+
+
 def test_fields_that_vanish_become_nullable():
     t = tracker()
     t.apply_records("app", [{"a": 1, "b": 1}] * 100)
@@ -271,7 +291,8 @@ def test_an_outcome_of_an_earlier_version_does_not_count():
     outcome = old.run(records)
     assert drift.take(old, outcome, records) is not None
     assert drift.converter is not old
-    assert drift.take(old, outcome, records) is None
+    assert drift.take(old, old.run(records[:5]), records[:5]) is None
+    assert drift._records == 0
 
 
 def test_threads_lose_no_count():

@@ -221,10 +221,16 @@ def cards(text: str, replace: Replace) -> str:
         end = found.end()
         if len(digits) == 19 and len(found[0]) == 23 and not is_card(digits):
             digits, end = digits[:16], end - 4  # three digits of something else
-        if is_card(digits):
+        if is_card(digits) and not _is_identifier(text, found.start(), digits):
             parts += [text[done : found.start()], replace(digits)]
             done = at = end
     return "".join([*parts, text[done:]]) if parts else text
+
+
+def _is_identifier(text: str, start: int, digits: str) -> bool:
+    """``blk_-4608999687919862906``: few cards have other than 14 to 16 digits, and many ids do."""
+    before = text[start - 1 : start]
+    return not 14 <= len(digits) <= 16 and (before.isalnum() or before in {"_", "-"})
 
 
 _RANDOM: Final = re.compile(r"(?<![A-Za-z0-9_+-])[A-Za-z0-9_+-]{32,}+={0,2}")

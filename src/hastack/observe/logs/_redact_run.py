@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ("Policy", "Run", "digest")
 
 _Container: TypeAlias = "dict[Any, Any] | list[Any]"
-_HARMLESS: Final = frozenset({int, float, bool, type(None), datetime, UUID})
+_HARMLESS: Final = frozenset({float, bool, type(None), datetime, UUID})
 _LONG_INT: Final = 10**12  # from here on an int may be the number of a card
 _REMEMBERED: Final = 4096  # hashes, and the keys of objects
 _DEEP: Final = 32  # levels of lists and objects within each other
@@ -225,13 +225,15 @@ class Run:
                     values = [value for key, value in container.items() if key not in plan.kept]
             plans.append(plan)
             starts.append(len(texts))
-            seen = 0
+            seen = False
             for value in values:
-                kind = value.__class__
-                if kind is str:
+                if value.__class__ is str:
                     add(value)
-                elif kind not in _HARMLESS or (kind is int and value >= _LONG_INT):
-                    seen = 1
+                elif value.__class__ is int:
+                    if value >= _LONG_INT:
+                        seen = True
+                elif value.__class__ not in _HARMLESS:
+                    seen = True
             if seen:
                 odd.append(number)
         self._put_back(level, plans, texts, starts)  # before what is no text may become one
@@ -306,7 +308,7 @@ class Run:
                 container[key] = value
                 names = path if isinstance(container, list) else f"{path}{plain(str(key))}."
                 inner.append((value, names))
-            elif kind not in _HARMLESS or kind is int:
+            elif kind not in _HARMLESS:
                 container[key] = self._other(value)
         return inner
 
