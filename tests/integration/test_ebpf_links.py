@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from bpf_objects import built, kernel_objects, needs, open_descriptors, settles
+from elf_images import Image
 
 from hastack import ebpf
 from hastack.ebpf import _kernel
@@ -195,7 +196,7 @@ def test_uprobes_of_one_process(load):
     assert open_descriptors() == before
 
 
-def test_where_no_uprobe_goes(load, probed):
+def test_where_no_uprobe_goes(load, probed, tmp_path):
     obj = load("up")
     if os.uname().machine == "x86_64":
         with pytest.raises(Unsupported, match="5-byte nop"):
@@ -213,6 +214,13 @@ def test_where_no_uprobe_goes(load, probed):
             obj.up.attach(target)
     with pytest.raises(FileNotFoundError):
         obj.up.attach("/no/such/file:main")
+    image = Image(type=3, machine=62, segments=[(1, 5, 0, 0x400000, 0, 0x1000, 0x1000, 4096)])
+    image.symbol("main.main", image.code(".text", bytes(64)), 0x400100, 8)
+    image.add(".gopclntab", bytes(8))
+    built_by_go = tmp_path / "go"
+    built_by_go.write_bytes(image.build())
+    with pytest.raises(Unsupported, match="Go moves its stacks"):
+        obj.up.attach(f"{built_by_go}:main.main", ret=True)
 
 
 def test_usdt_probes_switch_themselves_on(load, probed):

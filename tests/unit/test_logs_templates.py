@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 import random
 import re
 
@@ -322,6 +323,16 @@ def test_long_lines_have_a_tail():
     assert miner.add("q" * 1000).values == ("q" * 1000,)
 
 
+def test_long_lines_leave_little_behind():
+    miner = TemplateMiner()
+    for n in range(40):
+        match = miner.add(f"got {n} of " + "word " * 100_000)
+        miner.add(f"{n} " + " ".join(f"k{i}q" + "x" * 900 for i in range(8)))
+    assert match.render().split()[:4] == ["got", "39", "of", "word"]
+    assert len(miner.dump()) < 200_000
+    assert sum(map(len, miner._index.known)) < 20_000
+
+
 def test_hostile_lines_stay_cheap():
     miner = TemplateMiner()
     for line in (
@@ -419,6 +430,29 @@ def test_merge_of_different_fixed_words():
     (row,) = one.templates()
     assert (row.text, row.count, row.slots[0].examples) == ("ssh<*> is up", 2, ("2", "3"))
     assert one.merge(TemplateMiner(max_templates=2)) == {}
+
+
+def test_shards_together_know_what_one_miner_knows():
+    lines = [f"session {n} opened for user {u} on host h{n}" for n in range(9) for u in USERS]
+    lines += [f"cut dn1 {'dn2 ' * n}off" for n in range(4)] + [
+        f"tok{n} ssh{n % 2} up" for n in range(9)
+    ]
+    random.Random(4).shuffle(lines)
+    shards = [TemplateMiner().fit(lines[n::3]) for n in range(3)]
+    whole = shards[0]
+    for shard in shards[1:]:
+        whole.merge(pickle.loads(pickle.dumps(shard)))
+    assert {row.text: row.count for row in whole.templates()} == texts(lines)
+    for line in lines:
+        assert whole.match(line).render() == line
+
+
+def test_what_waited_to_be_settled_waits_on_after_loading():
+    miner = TemplateMiner()
+    for word in ("aa", "bb", "cc", "dd"):
+        miner.add(f"k{word} v{word} is x{word} for y{word} there")
+    again = pickle.loads(pickle.dumps(miner))
+    assert [row.text for row in again.templates()] == [row.text for row in miner.templates()]
 
 
 def test_merge_of_aliases():

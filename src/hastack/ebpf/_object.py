@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ._links import Link
     from ._perfbuf import PerfBuffer
+    from ._policy import Policy
     from ._ringbuf import RingBuffer
     from ._signing import Strict
     from ._spec import ProgramSpec
@@ -543,8 +544,9 @@ def load(
             if each not in spec.maps:
                 known = ", ".join(spec.maps) or "nothing"
                 raise InvalidArgument(f"{which}[{each!r}]", each, f"a map of the object: {known}")
+    policy = None
     if strict is not None:
-        _admit(spec, strict, signature, reuse or {})
+        policy = _admit(spec, strict, signature, reuse or {})
     sizes = max_entries or {}
     chosen = _chosen(spec, programs)
     with _pins.plan(spec, pin_root, on_incompatible, sizes) as pins:
@@ -561,7 +563,7 @@ def load(
         )
         try:
             if strict is not None:
-                _readback.compare(made)
+                _readback.compare(made, policy)
             pins.settle(made.maps)
         except BaseException:
             made.close()
@@ -575,7 +577,7 @@ def _admit(
     strict: Strict,
     signature: bytes | str | Path | None,
     reuse: Iterable[str],
-) -> None:
+) -> Policy:
     """Refuse what is not signed, or does what the policy forbids, before the kernel sees it."""
     held = Path(signature).read_bytes() if isinstance(signature, (str, Path)) else signature
     policy = strict.check(spec.content, held)
@@ -583,6 +585,7 @@ def _admit(
     found = policy.violations(spec, foreign={*reuse, *pinned})
     if found:
         raise PolicyViolation(found)
+    return policy
 
 
 def _load(

@@ -11,7 +11,7 @@ from ._template_names import slots
 from ._template_tokens import LIST, OPEN, normal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ._template_names import Slot
     from ._template_tokens import Pattern
@@ -20,6 +20,9 @@ __all__ = ("Entry", "Index")
 
 _LONG_RUN = 3
 _SAMPLES = 32
+_LONG_SAMPLE = 1024
+_LONG_EXAMPLE = 2048
+_LONG_PATTERN = 2048
 _COLUMNS = 16
 _PATIENCE = 16
 _BATCH = 64
@@ -38,7 +41,7 @@ class Entry:
         self.row = row
         self.flat = _flat(row)
         self.form = form
-        self.example = example
+        self.example = example[:_LONG_EXAMPLE]
         self.count = 0
         self.seen = 0
         self.into: Entry | None = None  # the template that took this one in
@@ -51,9 +54,10 @@ class Entry:
         self.seen = tick
         count = self.count = self.count + 1
         if len(self.samples) < _SAMPLES:
-            self.samples.append(values)
-        elif not count & (count - 1) and self.samples:
-            self.samples[count.bit_length() % len(self.samples)] = values
+            if sum(map(len, values)) <= _LONG_SAMPLE:
+                self.samples.append(values)
+        elif not count & (count - 1) and sum(map(len, values)) <= _LONG_SAMPLE:
+            self.samples[count.bit_length() % _SAMPLES] = values
 
     def current(self) -> Entry:
         """The template that lines of this one have today."""
@@ -110,10 +114,14 @@ class Index:
             entry = self._search(pattern)
             if entry is None:
                 return None
-            if len(self.known) >= self.max_patterns:
-                self.known.clear()
-        self.known[pattern] = entry
+        self._remember(pattern, entry)
         return entry
+
+    def _remember(self, pattern: Pattern, entry: Entry) -> None:
+        if len(self.known) >= self.max_patterns:
+            self.known.clear()
+        if sum(map(len, pattern)) <= _LONG_PATTERN:
+            self.known[pattern] = entry
 
     def _search(self, pattern: Pattern) -> Entry | None:
         row = tuple(map(normal, pattern))
@@ -156,9 +164,7 @@ class Index:
             if (ripe and settle) or ((ripe or settle) and self._due(length)):
                 self.settle(length)
         entry = entry.current()
-        if len(self.known) >= self.max_patterns:
-            self.known.clear()
-        self.known[pattern] = entry
+        self._remember(pattern, entry)
         return entry
 
     def _unify(self, flat: Pattern) -> None:
@@ -308,6 +314,12 @@ class Index:
         if columns:
             by_rest = self._open.setdefault(len(row), {}).setdefault(columns, {})
             by_rest.setdefault(without(row, columns), []).append(entry)
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Makes the templates of a saved index known, which may have waited to be settled."""
+        for entry in entries:
+            self.put(entry)
+            self._fresh[len(entry.row)] = 1
 
     def _drop(self, entry: Entry) -> None:
         row = entry.row
