@@ -106,6 +106,15 @@ def test_lines_of_a_megabyte_are_read_and_longer_ones_are_rejected():
             logs.Parser(longest=bad)
 
 
+def test_one_line_at_a_time_is_counted_too():
+    parser = logs.Parser()
+    assert parser.parse(ACCESS.encode() + b"\r\n")["status"] == 200
+    assert parser.parse("what?") is None
+    counts = parser.counts
+    assert (counts.lines, counts.records, counts.crlf) == (2, 1, 1)
+    assert (counts.formats, counts.rejected) == ({"nginx.common": 1}, {"unknown format": 1})
+
+
 def test_a_last_line_that_is_cut_is_said_to_be():
     batch = logs.Parser().parse_lines(['{"a": 1}\n', '{"a": '])
     assert (batch.counts.truncated, batch.rejects[0].reason) == (1, "truncated")

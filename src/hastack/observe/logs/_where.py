@@ -84,7 +84,7 @@ class Where:
     r"""A filter over records, written as text. Call it with a record.
 
     ==========================================  ==========================================
-    ``status >= 500``, ``==``, ``!=``, ``<`` ..  values of one kind
+    ``status >= 500``, ``==``, ``!=``, ``<``     values of one kind
     ``took > 250ms``, ``size > 4KiB``            durations in seconds, sizes in bytes
     ``time >= "2026-10-10T12:00:00Z"``           a moment and a text that says one
     ``level in ("warn", "error")``               one of several; ``not in``
