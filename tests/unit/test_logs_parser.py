@@ -1,5 +1,6 @@
 """The parser: dispatch, dirt, limits, templates, explanations, threads."""
 
+import itertools
 import threading
 from datetime import timedelta, timezone
 
@@ -188,8 +189,9 @@ def test_a_format_that_fails_loses_no_line():
 
     fine = formats.Format("fine", lambda line: None)
     fails = formats.Format("broken", c.seq(c.field("x", c.rest.map(broken))))
-    parser = logs.Parser([fine, fails, "json"])
-    for lines in (["!boom", "!!!1", "!!!boom", "!!!2", "{}"], ["!!!1", "!boom\n x", "!boom"]):
+    many = ["!boom", "!!!1", "!!!boom", "!!!2", "{}"], ["!!!1", "!boom\n x", "!boom"]
+    for chosen, lines in itertools.product(([fine, fails, "json"], [fails, "json"]), many):
+        parser = logs.Parser(chosen)
         batch = parser.parse_lines(lines)
         accounted(batch, lines)
         assert [reject.reason for reject in batch.rejects] == ["broken raised an exception"] * 2
