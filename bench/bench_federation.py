@@ -164,6 +164,7 @@ class Bench:
         for way in (victim, witness):
             heard = self.forwarders[way].heard("OriginRelisted")[relists[way] :]
             print(f"| - listings to {way[1]} | {[each['reason'] for each in heard]} |", flush=True)
+        await asyncio.sleep(5.0)  # what changed a moment ago would be coalesced
 
     def check(self) -> None:
         written = sum(pair.mirror.events for pair in self.pairs.values())

@@ -84,6 +84,7 @@ async def dead_subscriber(url, changes):
             if n % 50 == 0:
                 await one.update(weight=float(n + 2))
         await one.update(weight=1.5)
+        feed._read()
         pending = len(feed._pending)
     return pending, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 

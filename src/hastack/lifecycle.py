@@ -560,10 +560,8 @@ class Lifecycle:
             raise pending
 
     def _wait_for(self, event: threading.Event, limit: float | None) -> None:
-        if self._signals is None or self._clock is not SYSTEM_CLOCK:
-            self._clock.wait(event, limit)
-        else:
-            self._signals.wait(event, limit)
+        signals = self._signals if self._clock is SYSTEM_CLOCK else None
+        (signals or self._clock).wait(event, limit)
 
     def _take_signals(self, signals: Iterable[int]) -> None:
         watch = SignalWatch(signals, self._signalled)

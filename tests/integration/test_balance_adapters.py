@@ -81,7 +81,8 @@ def http_servers(count, *, failing=()):
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        # By default half a second each passes until they notice that they are to end.
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
     try:
         yield [f"127.0.0.1:{server.server_port}" for server in servers]

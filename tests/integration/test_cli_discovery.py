@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from email.utils import formatdate
 from inspect import signature
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("click")
 pytest.importorskip("rich")
@@ -20,6 +26,7 @@ from click.testing import CliRunner
 
 from hastack import discovery
 from hastack.cli._app import app
+from hastack.cli._discovery_clock import Skew, skew
 from hastack.cli._discovery_findings import findings, old_version
 from hastack.discovery import memory
 from hastack.discovery._layout import REGISTERED
@@ -150,8 +157,6 @@ def test_doctor_on_the_embedded_store(url, run) -> None:
 
 
 def test_doctor_sees_what_is_wrong_with_the_registry(url, run) -> None:
-    import asyncio
-
     async def spoil():
         store = memory.connect(url)
         await store.put(REGISTERED + b"local/default/orders/bad", "junk")
@@ -175,6 +180,7 @@ def test_doctor_on_etcd(shared_etcd, run) -> None:
     assert one["leads"]
     assert one["revision"] >= 1
     assert one["db_size"] > 0
+    assert abs(one["clock"]["ahead"]) <= one["clock"]["within"] + 0.01  # it is this very clock
     assert "error" not in report["lease"]
     assert report["watch"]["put_to_event_max"] > 0
     assert len(report["members"]) == 1
@@ -218,12 +224,60 @@ def test_wrong_usage_is_said_without_a_traceback(monkeypatch, args, said) -> Non
 
 def test_a_store_that_is_away_is_an_error_in_time(run) -> None:
     began = time.monotonic()
-    for command in (("list",), ("list", "orders"), ("register", "orders", "a:1")):
-        status, _, err = run(*command, "--url", "etcd://127.0.0.1:1", "--timeout", "0.5")
+    commands = (("list",), ("list", "orders"), ("register", "orders", "a:1"))
+    away = ("--url", "etcd://127.0.0.1:1", "--timeout", "0.5")
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda command: run(*command, *away), commands))
+    for status, _, err in ended:
         assert status == 1
         assert err.startswith("Error: ")
         assert "Traceback" not in err
     assert time.monotonic() - began < BOUND
+
+
+@given(
+    ahead=st.floats(-100.0, 100.0),
+    start=st.floats(0.0, 2.0),
+    trips=st.lists(st.tuples(st.floats(0.0, 0.3), st.floats(0.0, 0.3)), min_size=1, max_size=15),
+)
+def test_what_dates_say_of_a_clock_is_true(ahead, start, trips) -> None:
+    found, now = Skew(), 1000.0 + start
+    for there, back in trips:
+        found.add(float(math.floor(now + there + ahead)), now, now + there + back)
+        now += there + back + 0.1
+        assert abs(found.ahead - ahead) <= found.within + 1e-6
+
+
+def test_a_clock_that_is_wrong_and_an_answer_that_is_none() -> None:
+    async def main():
+        async def answer(reader, writer):
+            try:
+                while await reader.readuntil(b"\r\n\r\n"):
+                    date = formatdate(time.time() - 3.0, usegmt=True)
+                    writer.write(
+                        f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+                    )
+            except asyncio.IncompleteReadError:
+                writer.close()
+
+        async def nonsense(reader, writer):
+            writer.write(b"\0\0\x06\x04\r\n\r\n")
+            writer.close()
+
+        async with (
+            await asyncio.start_server(answer, "127.0.0.1", 0) as late,
+            await asyncio.start_server(nonsense, "127.0.0.1", 0) as other,
+        ):
+            ports = [each.sockets[0].getsockname()[1] for each in (late, other)]
+            found, nothing = await asyncio.gather(
+                *(skew(f"127.0.0.1:{port}", None, 5.0) for port in ports)
+            )
+        assert abs(found["ahead"] + 3.0) <= found["within"] + 0.01
+        assert found["within"] < 0.5
+        assert nothing is None
+        assert await skew("127.0.0.1:1", None, 5.0) is None
+
+    asyncio.run(main())
 
 
 # What is worth a warning ------------------------------------------------------------------
@@ -260,6 +314,7 @@ def endpoint(name="a:2379", **more):
         "errors": [],
         "learner": False,
         "round_trip": 0.001,
+        "clock": {"ahead": 0.2, "within": 0.05},
         **more,
     }
 
@@ -292,6 +347,16 @@ THREE = (endpoint("a"), endpoint("b", leads=False), endpoint("c", leads=False))
         (
             report(*(endpoint(n, version="3.5.1") for n in "abc")),
             ["3.5.1 runs at a, b, c: its watches can lose events"],
+        ),
+        (report(*THREE[:2], endpoint("c", clock=None)), []),
+        (report(*THREE[:2], endpoint("c", clock={"ahead": 0.54, "within": 0.05})), []),
+        (
+            report(*THREE[:2], endpoint("c", clock={"ahead": 2.04, "within": 0.05})),
+            ["the clock of c is 2.0 s ahead of this one's"],
+        ),
+        (
+            report(*THREE[:2], endpoint("c", clock={"ahead": -2.0, "within": 0.05})),
+            ["the clock of c is 2.0 s behind this one's"],
         ),
         (report(*THREE[:2], endpoint("c", leader="")), ["knows no leader"]),
         (report(*THREE[:2], endpoint("c", learner=True)), ["learner"]),

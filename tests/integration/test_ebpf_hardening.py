@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from hastack import ebpf
-from hastack.ebpf import _readback
+from hastack.ebpf import _kernel, _policy, _readback
 from hastack.errors import PolicyViolation, SignatureInvalid
 
 KEY = ed25519.Ed25519PrivateKey.generate()
@@ -60,7 +60,7 @@ def test_what_the_policy_forbids_never_reaches_the_kernel(strict):
     assert isinstance(caught.value, PermissionError)
 
 
-def test_the_kernel_holds_what_was_meant():
+def test_the_kernel_holds_what_was_meant(monkeypatch, tmp_path):
     needs("program:xdp")
     with ebpf.load(built("basics"), name="basics") as obj:
         _readback.compare(obj)
@@ -69,6 +69,18 @@ def test_the_kernel_holds_what_was_meant():
         with pytest.raises(PolicyViolation, match="fill: the kernel's tag is"):
             _readback.compare(obj)
         obj._code = code
+        # What the kernel runs is held against the policy, not only what stands in the file.
+        called = _readback.called_functions(_kernel.translated(obj.burst.fd))
+        assert not called or "bpf_ringbuf_reserve" in called
+        allowed = ebpf.Policy(helpers=["bpf_override_return"])
+        _readback.compare(obj, allowed)
+        if called:
+            monkeypatch.setattr(_policy, "_NEVER", frozenset(["bpf_ringbuf_reserve"]))
+            with pytest.raises(PolicyViolation, match="in the kernel's instructions: denied"):
+                _readback.compare(obj, allowed)
+        hidden = tmp_path / "kallsyms"
+        hidden.write_text("0000000000000000 T __bpf_call_base\n")
+        assert _readback.called_functions(_kernel.translated(obj.burst.fd), hidden) == set()
         obj.maps._parts.pop("numbers")
         with pytest.raises(PolicyViolation, match="fill: uses maps"):
             _readback.compare(obj)

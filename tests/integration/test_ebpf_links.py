@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bpf_objects import built, kernel_objects, needs, open_descriptors, settles
+from elf_images import Image
+from forking import run_in_fork
 
 from hastack import ebpf
 from hastack.ebpf import _kernel
@@ -193,7 +197,7 @@ def test_uprobes_of_one_process(load):
     assert open_descriptors() == before
 
 
-def test_where_no_uprobe_goes(load, probed):
+def test_where_no_uprobe_goes(load, probed, tmp_path):
     obj = load("up")
     if os.uname().machine == "x86_64":
         with pytest.raises(Unsupported, match="5-byte nop"):
@@ -211,6 +215,27 @@ def test_where_no_uprobe_goes(load, probed):
             obj.up.attach(target)
     with pytest.raises(FileNotFoundError):
         obj.up.attach("/no/such/file:main")
+    image = Image(type=3, machine=62, segments=[(1, 5, 0, 0x400000, 0, 0x1000, 0x1000, 4096)])
+    image.symbol("main.main", image.code(".text", bytes(64)), 0x400100, 8)
+    image.add(".gopclntab", bytes(8))
+    built_by_go = tmp_path / "go"
+    built_by_go.write_bytes(image.build())
+    with pytest.raises(Unsupported, match="Go moves its stacks"):
+        obj.up.attach(f"{built_by_go}:main.main", ret=True)
+
+
+def test_usdt_probes_switch_themselves_on(load, probed):
+    if os.uname().machine != "x86_64":
+        pytest.skip("the program that is probed is written for x86-64")
+    obj = load("usdt")
+    subprocess.run([probed, "5"], check=True)
+    with obj.usdt.attach(f"{probed}:app:hit"):
+        subprocess.run([probed, "5"], check=True)
+    subprocess.run([probed, "5"], check=True)
+    assert obj.seen_a == 5
+    for target, match in ((f"{probed}:app:none", "a USDT probe"), (probed, "provider:name")):
+        with pytest.raises(InvalidArgument, match=match):
+            obj.usdt.attach(target)
 
 
 def test_kernel_probes_are_not_attached(load):
@@ -347,6 +372,19 @@ def test_iterators_write_what_there_is():
             link.read()
 
 
+def test_iterators_over_one_map():
+    needs("btf")
+    with (
+        ebpf.load(built("iterator"), programs=["entries"]) as obj,
+        ebpf.Map.create("hash", key_size=4, value_size=4, max_entries=8) as each,
+    ):
+        each.update({b"abcd": b"1234", b"efgh": b"5678"})
+        with obj.entries.attach(map=each) as link:
+            found = link.read()
+            assert sorted((found[:4], found[4:])) == [b"abcd", b"efgh"]
+        assert obj.elements == 2
+
+
 def test_running_by_hand(load):
     obj = load("fill", "pass", "raw", "lookup")
     run = obj.fill.test_run(bytes(64), repeat=100)
@@ -384,7 +422,50 @@ def test_links_end_with_their_object(load):
     assert settles({"link": before})
 
 
-def test_a_thousand_loads_attaches_and_closes(spec, load):
+def interrupted(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    for _ in ring.take():
+        raise KeyboardInterrupt
+
+
+def signalled(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    """A real SIGINT in the middle of whatever is called just then."""
+    timer = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        while True:
+            obj.burst.test_run(bytes([9]) + bytes(63))
+            ring.take()
+            obj.maps.table[1] = {"count": 1}
+    finally:
+        timer.join()
+
+
+def closed_by_a_thread(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    thread = threading.Thread(target=obj.close)
+    thread.start()
+    try:
+        while True:
+            obj.burst.test_run(bytes([9]) + bytes(63))
+            ring.read_batch(timeout=0.01)
+            obj.maps.table[1] = {"count": 1}
+    finally:
+        thread.join()
+
+
+def forked(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    run_in_fork(obj.close)
+    obj.burst.test_run(bytes([9]) + bytes(63))
+    assert len(ring.take()) == 18
+
+
+def awaited(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
+    asyncio.run(ring.read_batch_async(timeout=0.0))
+
+
+FAULTS = (interrupted, signalled, closed_by_a_thread, forked, awaited)
+
+
+def test_loads_attaches_and_closes_with_faults(spec):
     """Shortened; HASTACK_CYCLES=1000 runs all."""
     needs("program:raw_tracepoint")
     cycles = int(os.environ.get("HASTACK_CYCLES", "40"))
@@ -395,17 +476,14 @@ def test_a_thousand_loads_attaches_and_closes(spec, load):
         try:
             with obj.raw.attach():
                 obj.burst.test_run(bytes([9]) + bytes(63))
-                for _ in ring.take():
-                    if number % 3 == 0:
-                        raise KeyboardInterrupt
-                if number % 3 == 1:
-                    asyncio.run(ring.read_batch_async(timeout=0.0))
-        except KeyboardInterrupt:
+                FAULTS[number % len(FAULTS)](obj, ring)
+        except (KeyboardInterrupt, ClosedError):
             pass
         finally:
             obj.close()
 
-    cycle(1)
+    for number in range(len(FAULTS)):
+        cycle(number)
     before, objects = open_descriptors(), kernel_objects()
     for number in range(cycles):
         cycle(number)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import threading
 
 import pytest
 from bpf_objects import built, needs, open_descriptors
 
 from hastack import ebpf
-from hastack.ebpf import _kernel
+from hastack.ebpf import _kernel, features
 from hastack.errors import ClosedError, InvalidArgument, KernelRefused, MapIncompatible, Unsupported
 
 
@@ -162,10 +164,42 @@ def test_storage_of_sockets(obj):
         assert storage.remove(each.fileno())
 
 
-def test_every_map_type_that_the_kernel_makes(obj):
-    made = {each.type for each in obj.maps.values()}
-    assert len(made) >= 19
-    assert {"ringbuf", "lpm_trie", "hash_of_maps", "sk_storage", "stack_trace"} <= made
+def test_every_map_type_that_the_kernel_makes(obj, cgroup):
+    """Whatever the kernel makes is in one of the objects, and can be opened by its id."""
+    needs("program:cgroup_skb", "map:task_storage", "map:cgrp_storage")
+    with ebpf.load(built("more"), name="more") as more:
+        both = [*obj.maps.values(), *more.maps.values()]
+        for each in both:
+            with ebpf.Map.open(each.id) as same:
+                assert (same.type, same.key.size, same.value.size) == (
+                    each.type,
+                    each.key.size,
+                    each.value.size,
+                )
+        here = {each.name[4:] for each in features.survey() if each and each.name[:4] == "map:"}
+        # An arena is memory and no map of entries.
+        assert here - {each.type for each in both} <= {"arena", "insn_array"}
+
+        with more.programs["count"].attach(cgroup):
+            code = (
+                f"open({str(cgroup / 'cgroup.procs')!r}, 'w').write('0'); import socket\n"
+                "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))"
+            )
+            subprocess.run([sys.executable, "-c", code], check=True)
+            # A storage's key has the kernel's name; who attached once finds one entry.
+            ((key, state),) = more.of_group.items()
+            assert (key.cgroup_inode_id, state.calls) == (cgroup.stat().st_ino, 1)
+            ((_, per_cpu),) = more.of_group_cpu.items()
+            assert sum(each.calls for each in per_cpu) == 1
+        pid = os.pidfd_open(os.getpid())
+        more.of_task[pid] = {"calls": 3}
+        assert more.of_task[pid].calls == 3
+        os.close(pid)
+        folder = os.open(cgroup, os.O_RDONLY)
+        more.of_cgroup[folder] = {"flags": 4}
+        assert more.of_cgroup[folder].flags == 4
+        more.groups[1] = folder
+        os.close(folder)
 
 
 def test_batches_bring_everything_once(obj):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from bpf_objects import built, needs, open_descriptors
+from forking import run_in_fork
 
 from hastack import context, ebpf
 from hastack.errors import Cancelled, ClosedError, DeadlineExceeded, InvalidArgument
@@ -229,4 +230,88 @@ def test_the_object_closes_its_readers(spec):
     thread.join()
     assert ring.closed
     del obj, ring, read, thread
+    assert open_descriptors() == before
+
+
+def test_perf_buffers(spec):
+    needs("program:xdp", "map:perf_event_array")
+    before = open_descriptors()
+    with ebpf.load(spec, programs=["samples_out"]) as obj:
+        with obj.perf("samples", pages=2) as buffer:
+            obj.samples_out.test_run((5).to_bytes(2, "little") + bytes(62))
+            batch = buffer.read_batch(timeout=10)
+            assert [each.n for each in batch] == [0, 1, 2, 3, 4]
+            assert batch.rows[0].comm == "sampled"
+            assert batch.fields == ("pid", "n", "at", "comm")
+            lost = 0
+            for _ in range(20):
+                obj.samples_out.test_run((1000).to_bytes(2, "little") + bytes(62))
+            while buffer.take():
+                pass
+            # The kernel says how many were lost with the next that finds room.
+            obj.samples_out.test_run((1).to_bytes(2, "little") + bytes(62))
+            assert buffer.take()
+            account = buffer.account()
+            lost = account.lost
+            assert lost > 0
+            assert account.produced == 20_006
+            assert "records read" in repr(buffer)
+
+            async def main(buffer=buffer, obj=obj):
+                task = asyncio.create_task(buffer.read_batch_async(timeout=10))
+                await asyncio.sleep(0.01)
+                obj.samples_out.test_run((2).to_bytes(2, "little") + bytes(62))
+                return len(await task)
+
+            assert asyncio.run(main()) == 2
+        with obj.perf("samples", type="struct pair") as wrong:
+            obj.samples_out.test_run((2).to_bytes(2, "little") + bytes(62))
+            assert len(wrong.read_batch(timeout=10).others) == 2
+        with pytest.raises(InvalidArgument, match="a power of two"):
+            obj.perf("samples", pages=3)
+        with pytest.raises(InvalidArgument, match="perf_event_array"):
+            obj.perf("table")
+        left = obj.perf("samples")
+    assert left.closed
+    with pytest.raises(ClosedError, match="perf buffer samples"):
+        left.take()
+    del left, obj, buffer, wrong
+    assert open_descriptors() == before
+
+
+def test_user_ring_buffers(spec):
+    needs("program:xdp", "map:user_ringbuf")
+    before = open_descriptors()
+    with ebpf.load(spec, programs=["drain"]) as obj:
+        with obj.sender("orders") as out:
+            sent = 0
+            while out.send({"kind": 1, "amount": sent}):
+                sent += 1
+            assert sent == 4096 // 16
+            assert out.waiting == 4096
+            obj.drain.test_run(bytes(64))
+            assert (obj.ordered, obj.amount) == (sent, sum(range(sent)))
+            assert out.waiting == 0
+            assert out.send(b"12345678")
+            obj.drain.test_run(bytes(64))
+            assert obj.ordered == sent + 1
+            with pytest.raises(InvalidArgument, match=r"value\.nope"):
+                out.send({"nope": 1})
+
+            def child(out=out) -> None:
+                assert out.closed
+
+            run_in_fork(child)
+        with pytest.raises(ClosedError):
+            out.send({})
+        assert "closed" in repr(out)
+        raw = ebpf.UserRingBuffer(obj.maps.orders)
+        with pytest.raises(InvalidArgument, match="at most 4088 bytes"):
+            raw.send(bytes(5000))
+        raw.close()
+        with pytest.raises(InvalidArgument, match="user_ringbuf"):
+            obj.sender("table")
+        left = obj.sender("orders")
+    assert left.closed
+    del obj, out, raw, left, child
     assert open_descriptors() == before

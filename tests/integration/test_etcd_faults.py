@@ -7,6 +7,9 @@ import threading
 import time
 
 import pytest
+from etcd_servers import binaries
+from etcd_servers import cluster as start_cluster
+from watch_real import quick
 
 from hastack import context
 from hastack.discovery import etcd
@@ -15,6 +18,7 @@ from hastack.errors import (
     Cancelled,
     ClosedError,
     DeadlineExceeded,
+    StoreError,
     StoreTimeout,
     StoreUnavailable,
 )
@@ -36,12 +40,28 @@ def from_first(client):
     return client
 
 
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """Three members for all tests: it takes seconds until they have a leader."""
+    if not binaries():
+        pytest.skip("no etcd on this machine")
+    started = start_cluster(tmp_path_factory.mktemp("cluster"), 3)
+    yield started
+    for member in started:
+        member.discard()
+
+
 @pytest.fixture
-def cluster(make_etcd_cluster):
-    """Three members; the first is not the leader, whose loss would stop all writes for a while."""
-    members = make_etcd_cluster(3)
+def cluster(members):
+    """The members; the first is not the leader, whose loss would stop all writes for a while."""
+    for member in members:
+        if member.process is None:
+            member.start()
+        member.resume()
+        member.wait_until_up()
     client = etcd.Client([member.endpoint for member in members])
     with client.sync as sync:
+        sync.delete("", prefix=True)
         leads = [
             status.leader == status.member
             for status in (sync.maintenance.status(member.endpoint) for member in members)
@@ -128,7 +148,8 @@ def test_a_silent_connection_is_replaced_long_before_pings_find_it(etcd, make_pr
 
     async def main():
         proxy = make_proxy(etcd.port)
-        async with Client(proxy.endpoint, timeout=4.0) as client:
+        async with Client(proxy.endpoint, timeout=3.0) as client:
+            quick(client, interval=0.5, deadline=1.0)
             await client.put("k", "0")
             async with client.watch("k") as watch, client.lease(60.0):
                 await anext(watch)
@@ -177,6 +198,47 @@ def test_a_request_that_takes_long_is_no_silence(shared_etcd, impatient):
             assert lines._current[shared_etcd.endpoint] is line
             assert not line.silent
             stuck.cancel()
+
+    bounded(main)
+
+
+def test_a_server_with_too_many_requests_is_asked_again_later():
+    """Which etcd says when 5,000 entries wait to be applied: not to be had on purpose."""
+    import grpc
+    import grpc.aio
+
+    from hastack.discovery.etcd import Client
+
+    async def main():
+        asked = []
+
+        async def put(request, context):
+            asked.append(request)
+            if len(asked) != 4:
+                await context.abort(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, "etcdserver: too many requests"
+                )
+            return b""
+
+        server = grpc.aio.server()
+        handler = grpc.unary_unary_rpc_method_handler(put)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("etcdserverpb.KV", {"Put": handler}),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with Client(f"127.0.0.1:{port}") as client:
+                await client.put("k", "v")  # not applied, so a write may be repeated
+                assert len(asked) == 4
+                assert client._shared.endpoints.all_well  # busy is not away
+                # It does not go on for ever, and says why.
+                with pytest.raises(StoreError, match="too many requests") as info:
+                    await client.put("k", "v", timeout=2.0)
+                assert info.value.code == "RESOURCE_EXHAUSTED"
+                assert len(asked) < 14
+        finally:
+            await server.stop(None)
 
     bounded(main)
 

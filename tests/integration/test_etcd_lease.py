@@ -179,13 +179,13 @@ async def test_cut_connections_lose_nothing(etcd, make_proxy):
 @on_loop
 async def test_a_frozen_connection_ends_in_time_or_is_survived(etcd, make_proxy):
     proxy = make_proxy(etcd.port)
-    async with client_of(proxy, timeout=1.0) as client, client.lease(4) as lease:
-        await asyncio.sleep(1.5)
+    async with client_of(proxy, timeout=1.0) as client, client.lease(TTL) as lease:
+        await asyncio.sleep(1.0)
         proxy.freeze()
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.6)
         assert not lease.context.done
         proxy.heal()
-        await asyncio.sleep(3)
+        await asyncio.sleep(TTL - 0.5)  # it would be lost by now
         assert not lease.context.done
         proxy.freeze()
         assert isinstance(await lost(lease), LeaseLost)

@@ -11,6 +11,7 @@ import itertools
 
 import pytest
 from federation_pairs import Cluster, ForwarderProcess, Pair, until
+from watch_real import quick
 
 from hastack.discovery import etcd
 from hastack.discovery._layout import heartbeat
@@ -125,8 +126,10 @@ def test_a_dead_source_is_stale_and_its_mirror_stays(run, make_etcd):
         source = await stack.enter_async_context(_client(urls["proxy"]))
         destination = await stack.enter_async_context(_client(urls["b"]))
         pair = pairs["a", "b"]
+        # Asked for progress more often, it is certain of the source more often.
+        quick(source, interval=0.4, deadline=3.0)
         async with Forwarder(
-            source, destination, origin="a", stale_after=6.0, timeout=1.0
+            source, destination, origin="a", stale_after=2.0, timeout=1.0
         ) as forwarder:
             await until(lambda: pair.equal, BOUND)
             await until(lambda: forwarder.status().state is OriginState.LIVE, BOUND)

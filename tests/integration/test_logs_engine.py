@@ -21,8 +21,9 @@ import attrs
 import pytest
 from two_line_parser import WORD, TwoLineParser
 
-from hastack import context, events
+from hastack import config, context, events
 from hastack.errors import Cancelled, ClosedError, DeadlineExceeded, InvalidArgument, WorkerDied
+from hastack.lifecycle import Lifecycle
 from hastack.observe import logs
 from hastack.observe.logs import _engine_events, _workers
 from hastack.observe.logs.engine import LinesLost
@@ -187,6 +188,42 @@ def test_stop_delivers_what_was_read_and_close_does_not() -> None:
     assert next(engine, None) is None
 
 
+def test_a_service_drains_what_was_read_before_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(pairs(1000))
+    got: list[Any] = []
+    engine = logs.Engine(logs.Follow(path), parser=TwoLineParser())
+    life = Lifecycle("shipper", lame_duck=0.0)
+    life.add_worker("logs", lambda: engine.run(lambda batch: got.extend(batch.records)))
+    life.add("logs-drain", drain=engine.drain, depends_on=["logs"])
+    with life:
+        until = time.monotonic() + 30.0
+        while len(got) < 1000:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        with path.open("ab") as file:
+            file.write(b"last=1\n")
+    assert got[-1] == {"key": "last", "value": 1}
+    assert life.report is not None
+    assert life.report.ok
+    assert engine.account().undelivered == 0
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as stream:
+        held = threading.Event()
+        engine = logs.Engine(stream, parser=TwoLineParser())
+        runner = threading.Thread(target=engine.run, args=(lambda batch: held.wait(30.0),))
+        runner.start()
+        os.write(writing, b"a=1\n")
+        while not engine.account().lines:
+            time.sleep(0.005)
+        with context.timeout(0.1), pytest.raises(TimeoutError):
+            engine.drain()
+        held.set()
+        engine.drain()
+        runner.join()
+    os.close(writing)
+
+
 def test_a_sink_that_fails_ends_the_run_and_releases_the_source(file: Path) -> None:
     flushed: list[int] = []
 
@@ -241,6 +278,7 @@ def test_a_slow_consumer_slows_the_source() -> None:
     engine.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_run_to_its_parent(file: Path) -> None:
     engine = logs.Engine(file, parser=TwoLineParser, processes=2)
     first = next(engine)
@@ -377,6 +415,59 @@ def test_cancelling_a_task_loses_no_batch() -> None:
     asyncio.run(asyncio.wait_for(main(), 30.0))
 
 
+def test_a_task_cancelled_anywhere_leaves_nothing_behind() -> None:
+    before = threading.active_count()
+
+    async def once(at: int, *, slow: bool) -> None:
+        engine = logs.Engine(
+            endless(), parser=TwoLineParser(), batching=logs.Batching(lines=10), name=f"run {at}"
+        )
+        seen: list[int] = []
+
+        async def sink(batch: logs.Parsed) -> None:
+            seen.extend(record["value"] for record in batch.records)
+            if len(seen) >= at * 10:
+                task.cancel()
+            if slow:
+                await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(engine.run_async(sink))
+        if not at:
+            await asyncio.sleep(0)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        account = engine.account()
+        assert account.balanced
+        assert seen == list(range(len(seen)))  # in order, and nothing between is missing
+        assert 0 <= account.records - len(seen) <= 10  # the step that was under way at most
+        assert next(engine, None) is None
+
+    async def main() -> None:
+        for at in range(8):
+            await asyncio.wait_for(once(at, slow=bool(at % 2)), 20.0)
+
+    asyncio.run(main())
+    until = time.monotonic() + 10.0
+    while threading.active_count() > before:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_file_that_grows_for_ever_is_read_to_the_end_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "grows.log"
+    path.write_bytes(pairs(100))
+    seen = 0
+    with path.open("ab") as growing:
+        engine = logs.Engine(path, parser=TwoLineParser(), batching=logs.Batching(bytes=50))
+        for batch in engine:
+            seen += batch.lines
+            growing.write(pairs(20))
+            growing.flush()
+    assert seen == 100
+    assert logs.Engine("/proc/self/status", parser=TwoLineParser()).run(print).lines > 10
+
+
 # -- sinks ---------------------------------------------------------------------------------------
 
 
@@ -402,6 +493,34 @@ def test_json_lines_say_everything_that_json_can(tmp_path: Path) -> None:
     assert second == b'{"a":1}'
     with pytest.raises(InvalidArgument, match="target"):
         logs.JsonLines(3.5)  # type: ignore[arg-type]
+
+
+def test_workers_choose_and_encode_and_the_account_is_the_same(tmp_path: Path) -> None:
+    lines = [f"level=info took={n}" for n in range(3000)] + ["no format"] * 3
+    schemas = logs.infer(lines)
+    found = []
+    for processes in (1, 2):
+        out, rejects = tmp_path / f"out{processes}", tmp_path / f"rejects{processes}"
+        with logs.JsonLines(out, rejects=rejects) as sink:
+            engine = logs.Engine(
+                lines,
+                stages=[schemas],
+                where=logs.Where("took < 700"),
+                processes=processes,
+                batching=logs.Batching(lines=200),
+            )
+            account = engine.run(sink)
+        assert (account.records, account.rejects, account.filtered) == (3000, 3, 2300)
+        found.append((out.read_bytes(), rejects.read_bytes(), account))
+    assert found[0] == found[1]
+    assert found[0][0].count(b"\n") == 700
+    # A stage that may keep something in mind stays here; records are what they are without workers.
+    tracker = logs.SchemaTracker()
+    engine = logs.Engine(
+        lines, stages=[tracker], where=lambda record: record["took"] < 5, processes=2
+    )
+    assert [record["took"] for record in engine.records()] == [0, 1, 2, 3, 4]
+    assert tracker.counts()["logfmt"].records == 3000
 
 
 def test_objects_of_a_class_of_ones_own() -> None:
@@ -462,6 +581,75 @@ def test_records_go_to_opentelemetry() -> None:
     assert second.severity_number.value == 9
     with pytest.raises(InvalidArgument, match="provider"):
         logs.OtelLogs(object())
+
+
+def test_records_go_into_the_exporters_of_observe() -> None:
+    observe = pytest.importorskip("hastack.observe")
+    pytest.importorskip("opentelemetry.sdk._logs")
+    settings = config.load(
+        env=None,
+        override={
+            "observe": {
+                "service": "shipper",
+                "backends": {"nobody": {"endpoint": "http://127.0.0.1:9", "signals": ["logs"]}},
+            }
+        },
+    )
+    installed = observe.install(settings, set_global=False)
+    try:
+        logs.Engine(["level=info msg=up", "level=error msg=down"]).run(
+            logs.OtelLogs(installed.logger_provider)
+        )
+        assert installed.pipeline.accounts()["nobody-logs"].emitted >= 2
+    finally:
+        report = installed.shutdown(timeout=0.2)
+    assert report.account.balanced
+
+
+def test_pipes_by_name_wait_for_their_writers(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    engine = logs.Engine(path, parser=TwoLineParser())
+    with context.timeout(0.2), pytest.raises(DeadlineExceeded):
+        next(engine)  # nobody writes, and that holds up nothing
+
+    def write() -> None:
+        with path.open("wb") as pipe:
+            for number in range(100):
+                pipe.write(b"a=%d\n" % number)
+                pipe.flush()
+
+    engine = logs.Engine(path, parser=TwoLineParser())
+    writer = threading.Thread(target=write)
+    writer.start()
+    with context.timeout(30.0):
+        assert values(engine) == list(range(100))
+    writer.join()
+    text = tmp_path / "windows.log"
+    text.write_text("a=1\nb=2", encoding="utf-16")
+    assert values(logs.Engine(text, parser=TwoLineParser())) == [1, 2]
+    with pytest.raises(IsADirectoryError):
+        next(logs.Engine(tmp_path, parser=TwoLineParser()))
+
+
+def test_a_reader_that_is_slow_and_does_not_block_gets_all(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    got: list[bytes] = []
+
+    def read() -> None:
+        time.sleep(0.2)
+        while piece := os.read(reading, 65536):
+            got.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    lines = [f"a={number}" for number in range(20_000)]
+    logs.Engine(lines, parser=TwoLineParser()).run(logs.JsonLines(writing))
+    os.close(writing)
+    reader.join()
+    os.close(reading)
+    assert b"".join(got).count(b"\n") == 20_000
 
 
 def test_text_streams_and_strange_sources() -> None:

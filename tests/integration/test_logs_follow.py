@@ -241,6 +241,7 @@ def test_a_file_that_vanishes_and_comes_back(tmp_path: Path) -> None:
     assert {"vanished", "returned", "expired"} <= set(reasons)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_while_following_disturbs_nobody(tmp_path: Path) -> None:
     path, mark = tmp_path / "app.log", tmp_path / "mark"
     path.write_text("n=0\n")

@@ -260,6 +260,7 @@ def test_a_cancelled_run_counts_what_it_leaves() -> None:
     assert 0 < received <= 1000
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_holds_no_port(start: Any) -> None:
     one = start()
     port = one.listener.tcp_address[1]

@@ -11,6 +11,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from bpf_objects import built
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,3 +70,10 @@ def test_mutations_of_a_real_object():
     for _ in range(ROUNDS):
         seen.add(outcome(mutated(random_, SEED))[:20])
     assert len(seen) > 10  # not all of them end at one check
+
+
+def test_mutations_of_what_clang_makes():
+    random_ = random.Random(7)
+    seeds = [built("basics"), built("iterator")]
+    for _ in range(ROUNDS // 15):
+        outcome(mutated(random_, random_.choice(seeds)))

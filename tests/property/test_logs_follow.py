@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from hypothesis import settings
@@ -28,12 +29,10 @@ class Rotations(RuleBasedStateMachine):
         self.now = 0.0
         self.delivered: list[str] = []
         self.expected: list[str] = []
-        self.unseen: list[str] = []  # of a file that nobody has looked at yet
         self.checkpoint = self.folder / "checkpoint"
         self.follow = self.begin()
         self.rotations = 0
-        self.looked = False
-        self.ticks = 10**6
+        self.ticks = int(time.time()) + 1000
 
     def begin(self) -> Follow:
         return Follow(self.path, checkpoint=self.checkpoint)
@@ -52,7 +51,6 @@ class Rotations(RuleBasedStateMachine):
                 self.written += 1
                 file.write(f"{line}\n")
                 self.expected.append(line)
-                self.unseen.append(line)
 
         self.stamp(self.path)
 
@@ -73,13 +71,6 @@ class Rotations(RuleBasedStateMachine):
             if chunk.data is not None:
                 self.delivered += [str(line) for line in lines_of(chunk.data)]
             self.follow.settle(chunk.position)
-        self.unseen.clear()
-        self.looked = self.looked or self.path.exists()
-
-    def forget_the_unseen(self) -> None:
-        """What lay there and was moved away before anybody ever looked, is not the path's."""
-        if not self.looked:
-            self.expected = [line for line in self.expected if line not in self.unseen]
 
     def has_open(self) -> bool:
         """Whether the present file is open."""
@@ -89,16 +80,10 @@ class Rotations(RuleBasedStateMachine):
             return False
         return tail.identity.inode == self.path.stat().st_ino
 
-    def read_from(self) -> bool:
-        """Whether something of the present file was read."""
-        (path,) = self.follow._paths.values()
-        return self.has_open() and path._current is not None and bool(path._current.mark)
-
     @precondition(lambda self: self.path.exists())
     @rule()
     def rename(self) -> None:
-        self.forget_the_unseen()
-        for number in range(8, 0, -1):
+        for number in range(30, 0, -1):
             older = self.folder / f"app.log.{number}"
             if older.exists():
                 older.rename(self.folder / f"app.log.{number + 1}")
@@ -111,7 +96,7 @@ class Rotations(RuleBasedStateMachine):
         self.path.touch()
         self.stamp(self.path)
 
-    @precondition(lambda self: self.read_from())
+    @precondition(lambda self: self.has_open())
     @rule()
     def copy_and_truncate(self) -> None:
         self.rotations += 1
@@ -120,7 +105,6 @@ class Rotations(RuleBasedStateMachine):
         self.stamp(copy)
         os.truncate(self.path, 0)
         self.stamp(self.path)
-        self.take()
 
     @precondition(lambda self: self.has_open())
     @rule()
@@ -141,11 +125,11 @@ class Rotations(RuleBasedStateMachine):
     def settle_down(self) -> None:
         if not self.path.exists():
             self.path.touch()
-            self.stamp(self.path)
+        self.write(1, 1)  # of a file that was truncated before it was read, the next line tells
         self.now += 10.0
         for _ in range(60 + 2 * len(self.expected)):
             self.take()
 
 
 TestRotations = Rotations.TestCase
-TestRotations.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestRotations.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

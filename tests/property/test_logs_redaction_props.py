@@ -54,6 +54,8 @@ PIECES = (
     *("4111 1111 1111 1111", "378282246310005", "2001:db8:1:2::7", "::", "13:55:36", "[email]"),
     *("x9Kf2LmQ7pZr4TvB1nHs8WdG3jYc6RaE", "-----BEGIN PRIVATE KEY-----", "\u0130", "\udcff"),
     *("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc", "ghp_aB3daB3daB3daB3daB3d"),
+    *("xoxb-123456789012-abc", "eyJhbGciOiJ.eyJzdWIiOiIx.a", "ghp_aaaaaaaaaaaaaaaaaaaaaaaa", "sk-"),
+    *("npm_" + "a" * 30, "00000000", "SG.", "aB3daB3daB3daB3daB3d", "glpat-aaaaaaaaaaaaaaaa", "+"),
 )
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join)
 policies = st.sampled_from(

@@ -143,6 +143,8 @@ SAMPLES = {
             "message": 'said "x"]',
         },
         '<191>1 - - - - - [a x="1"][b y="2"] m': {"data": {"a": {"x": "1"}, "b": {"y": "2"}}},
+        '<191>1 - - - - - [a x="1"] m': {"data": {"a": {"x": "1"}}},
+        '<191>1 - - - - - [a x="1" y="2" z=""] m': {"data": {"a": {"x": "1", "y": "2", "z": ""}}},
         "<13>1 2026-10-10T13:55:36Z h a 1 - - plain": {"data": None, "message": "plain"},
     },
     "syslog.rfc3164": {
@@ -625,6 +627,7 @@ SAMPLES = {
             "at": T,
         },
         "time=later x=1": {"time": "later"},
+        'm="\\U0001f600\\x41\\ud800\\U001fffff\\q\\t"': {"m": "\U0001f600A\ufffd\ufffdq\t"},
     },
     "app": {
         "2026-10-10 13:55:36 [WARN] shop.orders: late": {

@@ -325,6 +325,13 @@ def test_functions_are_found_by_name():
             _symbols.file_offset(content, name)
 
 
+def test_go_is_recognised():
+    image = executable()
+    assert not _symbols.is_go(image.build())
+    image.add(".gopclntab", bytes(8))
+    assert _symbols.is_go(image.build())
+
+
 def test_targets_are_split():
     assert _symbols.split_target("/bin/x:main") == ("/bin/x", "main", 0)
     assert _symbols.split_target("/bin/x:main+0x10") == ("/bin/x", "main", 16)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hastack.ebpf import _btf, _codec
+from hastack.ebpf._perf_records import take
 from hastack.ebpf._ring import BUSY, DISCARD, Walker
 
 
@@ -111,3 +112,35 @@ def test_every_record_is_accounted_for(groups, start, limit, typed):
         assert (rows, others) == (expected.count("good"), expected.count("other"))
     else:
         assert rows == len(expected) - discarded
+
+
+def perf_record(kind: int, body: bytes) -> bytes:
+    body = body.ljust((len(body) + 7) // 8 * 8, b"\0")
+    return pack("<IHH", kind, 0, 8 + len(body)) + body
+
+
+def test_perf_records_across_the_wrap():
+    written = b"".join(
+        (
+            perf_record(9, pack("<I", 12) + b"first sample"),
+            perf_record(2, pack("<QQ", 1, 7)),
+            perf_record(77, b"something newer"),
+            perf_record(9, pack("<I", 4) + b"last"),
+        )
+    )
+    for start in range(0, 512, 8):
+        memory = bytearray(512)
+        for n, byte in enumerate(written):
+            memory[(start + n) % 512] = byte
+        view = memoryview(memory)
+        base = 512 * 9 + start
+        found = take(view, base, base + len(written), 100)
+        assert found == ([b"first sample", b"last"], 7, base + len(written))
+        first = take(view, base, base + len(written), 1)
+        assert first.samples == [b"first sample"]
+        assert take(view, first.position, base + len(written), 9).samples == [b"last"]
+
+
+def test_a_perf_record_that_lies_ends_the_reading():
+    view = memoryview(bytearray(512))
+    assert take(view, 0, 64, 10) == ([], 0, 64)

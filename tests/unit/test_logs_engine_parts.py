@@ -18,8 +18,8 @@ from hastack.errors import InvalidArgument, MissingDependency
 from hastack.observe.logs import _archive
 from hastack.observe.logs._archive import Damaged, Inflater, kind_of
 from hastack.observe.logs._batching import Batcher, Batching, Chunk, Work
-from hastack.observe.logs._lines import LineSplitter, lines_of
-from hastack.observe.logs._run_account import Account, Ledger
+from hastack.observe.logs._lines import LineSplitter, Utf8, lines_of
+from hastack.observe.logs._run_account import Account, Ledger, Tally
 
 # -- lines ---------------------------------------------------------------------------------------
 
@@ -75,6 +75,23 @@ def test_a_cut_line_behind_whole_ones_comes_with_them() -> None:
 def test_text_when_it_is_utf8_and_else_bytes() -> None:
     assert lines_of("ä\nb".encode()) == ["ä", "b"]
     assert lines_of(b"\xff\nb") == [b"\xff", b"b"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8"])
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_utf16_becomes_utf8_and_all_else_passes(encoding: str, size: int) -> None:
+    text = "first \u00e4\U0001f600\nsecond"
+    data = text.encode(encoding)
+    if encoding == "utf-16-be":
+        data = b"\xfe\xff" + data
+    utf8 = Utf8()
+    out = b"".join(utf8.feed(data[at : at + size]) for at in range(0, len(data), size))
+    assert (out + utf8.finish()).decode() == text
+    assert Utf8().finish() == b""
+    short = Utf8()
+    assert short.feed(b"x") + short.finish() == b"x"
+    torn = Utf8()
+    assert (torn.feed("ab".encode("utf-16")[:-1]) + torn.finish()).decode() == "a\ufffd"
 
 
 # -- batches -------------------------------------------------------------------------------------
@@ -333,3 +350,15 @@ def test_what_was_cleaned_is_added_up() -> None:
     for _ in range(2):
         ledger.book("f", 1, Counted(TwoLineParser().parse_lines(["a=1"]), crlf=1, ansi=0, nul=3))
     assert account(ledger).cleaned == {"crlf": 2, "nul": 6}
+
+
+def test_what_a_worker_kept_back_counts() -> None:
+    ledger = Ledger()
+    lot: Any = TwoLineParser().parse_lines(["a=1", "??"])
+    batch = Counted(lot)
+    batch.records, batch.formats = [], []
+    batch.tally = Tally(3, 2, {"pair": 3})  # type: ignore[attr-defined]
+    assert ledger.book("f", 4, batch)
+    found = account(ledger)
+    assert (found.records, found.filtered, found.by_format) == (3, 2, {"pair": 3})
+    assert found.balanced

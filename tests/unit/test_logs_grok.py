@@ -203,5 +203,7 @@ def test_long_texts_that_follow_are_shortened():
     words = "|".join(f"word{number}" for number in range(200))
     assert read(f"%{{DATA:a}}(?:{words}) (?<b>.)", "x word7 y") == {"a": "x ", "b": "y"}
     assert read(f"%{{DATA:a}}(?:{words}|(?:x?y?)){{3}}", "xword1word2") == {"a": ""}
+    assert read(f"%{{DATA:a}}(?:{words})?", "x word7") == {"a": "x "}
+    assert read(f"%{{DATA:a}}(?:{words}|y?)", "word7") == {"a": ""}
     assert read(f"%{{DATA:a}}(?:{words}|é|\\Z)", "x é") == {"a": "x "}
     assert read(f"%{{DATA:a}}{'y' * 300}(?<b>z)", "x" + "y" * 300 + "z") == {"a": "x", "b": "z"}

@@ -1,5 +1,6 @@
 """The parser: dispatch, dirt, limits, templates, explanations, threads."""
 
+import itertools
 import threading
 from datetime import timedelta, timezone
 
@@ -106,6 +107,15 @@ def test_lines_of_a_megabyte_are_read_and_longer_ones_are_rejected():
             logs.Parser(longest=bad)
 
 
+def test_one_line_at_a_time_is_counted_too():
+    parser = logs.Parser()
+    assert parser.parse(ACCESS.encode() + b"\r\n")["status"] == 200
+    assert parser.parse("what?") is None
+    counts = parser.counts
+    assert (counts.lines, counts.records, counts.crlf) == (2, 1, 1)
+    assert (counts.formats, counts.rejected) == ({"nginx.common": 1}, {"unknown format": 1})
+
+
 def test_a_last_line_that_is_cut_is_said_to_be():
     batch = logs.Parser().parse_lines(['{"a": 1}\n', '{"a": '])
     assert (batch.counts.truncated, batch.rejects[0].reason) == (1, "truncated")
@@ -177,13 +187,14 @@ def test_a_format_that_fails_loses_no_line():
             raise KeyError(line)
         return {"x": 1} if line.startswith("!") else None
 
-    parser = logs.Parser(
-        [formats.Format("broken", c.seq(c.field("x", c.rest.map(broken)))), "json"]
-    )
-    lines = ["!1", "!1", "!boom", "!2", "!boom", "{}", "!boom\n x"]
-    batch = parser.parse_lines(lines)
-    accounted(batch, lines)
-    assert [reject.reason for reject in batch.rejects] == ["broken raised an exception"] * 3
+    fine = formats.Format("fine", lambda line: None)
+    fails = formats.Format("broken", c.seq(c.field("x", c.rest.map(broken))))
+    many = ["!boom", "!!!1", "!!!boom", "!!!2", "{}"], ["!!!1", "!boom\n x", "!boom"]
+    for chosen, lines in itertools.product(([fine, fails, "json"], [fails, "json"]), many):
+        parser = logs.Parser(chosen)
+        batch = parser.parse_lines(lines)
+        accounted(batch, lines)
+        assert [reject.reason for reject in batch.rejects] == ["broken raised an exception"] * 2
     safe = formats.Format("safe", broken)
     assert safe.try_parse("boom") is None
     assert "KeyError" in str(safe.explain("boom"))
@@ -195,6 +206,19 @@ def test_what_is_remembered_of_lines_is_bound(monkeypatch):
     lines = [f"{letter}{letter}{letter}=1" for letter in "abcdef"] * 2
     assert parser.parse_lines(lines).counts.formats == {"logfmt": 12}
     assert len(parser._reader.dispatch.hints) <= 3
+
+
+def test_many_lines_of_no_format_change_nothing():
+    parser = logs.Parser()
+    lines = ["what is this, and 7 more of it?", "\u00e9 no", "{no", "9 no"] * 300
+    lines += ["well=known", '{"a": 1}', ACCESS, "what=known"] * 300
+    for _ in range(2):
+        batch = parser.parse_lines(lines)
+        accounted(batch, lines)
+        assert batch.counts.records == 1200
+    opaque = formats.Format("opaque", lambda line: None)
+    batch = logs.Parser([opaque]).parse_lines(lines)
+    assert batch.counts.rejected == {"unknown format": 2400}
 
 
 def test_zone_and_now_reach_the_formats():
@@ -218,6 +242,14 @@ def test_lines_that_no_format_knows_may_get_a_template():
     assert batch.records[0] == {"template": "hello <*>", "message": "hello world", "arg1": "world"}
     assert batch.formats[0].name == "template"
     assert batch.formats[0].try_parse("x") is None
+
+    class Named(Miner):
+        def add(self, message):
+            mined = super().add(message)
+            mined.fields = {"took": 7}
+            return mined
+
+    assert logs.Parser(templates=Named()).parse("took 7")["took"] == 7
 
 
 def test_explanations():

@@ -50,6 +50,8 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_X
         ("github_pat_" + "aB3d" * 9, "[token]"),
         ("glpat-" + "aB3d" * 5, "[token]"),
         ("xoxb-2345678901-AbCdEfGhIjKl", "[token]"),
+        ("xoxb-123456789012-abcdef ghs_" + "a" * 36, "[token] [token]"),
+        ("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.", "[token]"),
         ("AIza" + "Sy4B" * 9, "[token]"),
         ("npm_" + "aB3d" * 9, "[token]"),
         ("pypi-" + "AgEI" * 12, "[token]"),
@@ -92,6 +94,8 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_X
         ("30569309025904", "[card]"),
         ("6011000990139424 5555555555554444", "[card] [card]"),
         ("4111111111111112", None),
+        ("blk_6011000000000000001 blk_-6011000000000000001 a4222222222222", None),
+        ("6011000000000000001 cc-4111111111111111 4222222222222", "[card] cc-[card] [card]"),
         ("1700000000123", None),
         ("0.4111111111111111", None),
         ("4111111111111111.5", None),
@@ -190,6 +194,9 @@ def test_hashes_that_are_remembered_are_bounded(monkeypatch):
     assert len(redactor._policy._hashes) <= 4
     for n in range(10):
         redactor.record({f"k{n}": 1})
+    masking = logs.Redactor(ip="mask")
+    assert [masking.text(f"10.0.{n}.7") for n in range(10)] == [f"10.0.{n}.0" for n in range(10)]
+    assert len(masking._policy._addresses) <= 4
     assert len(redactor._policy._plans) <= 4
 
 
@@ -312,6 +319,34 @@ def test_values_keep_their_places_among_others():
         {"a": "x"},
         {"l": ["x", 1, "[email]", "y", "[email]"]},
     ]
+
+
+def test_rejected_lines_are_redacted_too():
+    redactor = logs.Redactor()
+    batch = logs.Parser().parse_lines(["? a@b.co", b"? \xff a@b.co", b"?", '{"mail": "a@b.co"}'])
+    redactor.apply(batch)
+    assert [reject.line for reject in batch.rejects] == ["? [email]", b"? \xff [email]", b"?"]
+    assert [reject.number for reject in batch.rejects] == [0, 1, 2]
+    assert batch.records == [{"mail": "[email]"}]
+    assert redactor.counts == {"email": 3}
+    for rejects in ((logs.Reject("a@b.co", 0, ""),), [SimpleNamespace(line="a@b.co")]):
+        with pytest.raises(InvalidArgument, match="batch"):
+            redactor.apply(SimpleNamespace(records=[], rejects=rejects))
+    redactor.apply(SimpleNamespace(records=[], rejects=(SimpleNamespace(line="fine"),)))
+
+
+def test_an_engine_redacts_what_it_hands_out():
+    lines = [f'{{"user": "u{n}@b.co", "n": {n}}}' for n in range(50)] + ["? x@y.org"] * 3
+    redactor = logs.Redactor()
+    seen = []
+    logs.Engine(lines, stages=[logs.SchemaTracker()], redact=redactor).run(seen.append)
+    records = [record for batch in seen for record in batch.records]
+    assert records == [{"user": "[email]", "n": n} for n in range(50)]
+    assert {reject.line for batch in seen for reject in batch.rejects} <= {
+        "? [email]",
+        b"? [email]",
+    }
+    assert redactor.counts == {"email": 53}
 
 
 def test_keys_that_are_data_are_replaced_too():

@@ -81,6 +81,10 @@ def test_an_object_with_very_many_keys_is_a_map():
     records = [{"users": {f"u{n}": n}} for n in range(600)]
     schema = one(records, sample=600)
     assert types(schema) == {"users": "json"}
+    rare = [{"by": {f"u{n}": n, "same": 1}, "n": 1, f"k{n}": n} for n in range(100)]
+    assert types(one(rare)) == {"by": "json", "n": "int"}
+    often = [{f"k{n % 40}": n} for n in range(1000)]
+    assert len(one(often, sample=1000).fields) == 40
     deep: dict[str, object] = {"x": 1}
     for _ in range(20):
         deep = {"d": deep}
@@ -166,8 +170,8 @@ def test_values_become_what_the_schema_says():
     }
     done = schema.apply([record])
     assert done.records == 1
-    assert done.broken == {"b": 1, "u": 1, "n": 1}
-    assert done.unknown == {"more": 1}
+    assert done.broken == {"b": 1, "u": 1}
+    assert done.unknown == {"more": 1, "n": 1}
     assert record == {
         "s": "5",
         "i": None,
@@ -214,6 +218,14 @@ def test_an_integer_that_no_store_holds_breaks_its_type():
     record = {"n": 2**63}
     assert schema.apply([record]).broken == {"n": 1}
     assert record == {"n": 2**63}
+
+
+def test_an_unknown_field_in_place_of_a_known_one_is_noticed():
+    schema = one([{"a": 1, "b": 1}])
+    assert schema.apply([{"b": 1, "x": 1}]).unknown == {"x": 1}
+    assert schema.apply([{"a": None, "b": 1}]).unknown == {}
+    assert schema._converter.run([{"b": 1}]).strange == []
+    assert schema._converter.run([{"a": None, "b": 1}]).strange == []
 
 
 def test_unknown_fields_are_named_up_to_a_bound():
@@ -415,4 +427,4 @@ def test_counting_stops_at_a_bound(monkeypatch):
     for n in range(_schema_fields.MAX_FIELDS + 10):
         count.add_record({f"k{n}": 1}, numbers=True)
     assert len(count.children) == _schema_fields.MAX_FIELDS + 1
-    assert fields_of(count, records=1, numbers=True)
+    assert fields_of(count, records=1, numbers=True) == []

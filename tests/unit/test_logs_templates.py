@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 import random
 import re
 
@@ -207,6 +208,13 @@ def test_names_of_packages_need_two_only():
     assert len(texts(states)) == 2
 
 
+def test_names_behind_a_noun_and_in_quotes():
+    lines = ["seen via interface eth0 now", "seen via interface wlan1 now"]
+    assert texts(lines) == {"seen via interface <*> now": 2}
+    lines = [f"ran service '{name}' once" for name in ("web", "mail", "dns")]
+    assert texts(lines) == {"ran service '<*>' once": 3}
+
+
 def test_composed_values_and_units():
     lines = ["package KB1~a2 is 5 KB big", "package Core-3~b4_SP1 is 7 MB big"]
     assert texts(lines) == {"package <*> is <*> <*> big": 2}
@@ -278,6 +286,21 @@ def test_odd_lines(line):
     assert miner.templates()[0].named.split() or not line.split()
 
 
+def test_a_parser_names_what_no_format_knows():
+    lines = [f"<{n}> user {user} took {n}.5 s, message {n}" for n, user in enumerate(USERS)]
+    miner = TemplateMiner(header=None).fit(lines)
+    batch = logs.Parser([], templates=miner).parse_lines(lines)
+    assert batch.formats[-1].name == "template"
+    assert batch.records[-1] == {
+        "template": "<<*>> user <*> took <*> s, message <*>",
+        "message": lines[-1],
+        "arg": 5,
+        "user": "donald",
+        "took": 5.5,
+        "message_2": 5,
+    }
+
+
 def test_named_text():
     miner = TemplateMiner().fit(["took 5 ms"])
     assert miner.templates()[0].named == "took <took:int> ms"
@@ -298,6 +321,16 @@ def test_long_lines_have_a_tail():
     assert miner.add("a b " + "z" * 100).values == ("z" * 100,)
     assert miner.add("a b c d").text == "a b c d"
     assert miner.add("q" * 1000).values == ("q" * 1000,)
+
+
+def test_long_lines_leave_little_behind():
+    miner = TemplateMiner()
+    for n in range(40):
+        match = miner.add(f"got {n} of " + "word " * 100_000)
+        miner.add(f"{n} " + " ".join(f"k{i}q" + "x" * 900 for i in range(8)))
+    assert match.render().split()[:4] == ["got", "39", "of", "word"]
+    assert len(miner.dump()) < 200_000
+    assert sum(map(len, miner._index.known)) < 20_000
 
 
 def test_hostile_lines_stay_cheap():
@@ -397,6 +430,29 @@ def test_merge_of_different_fixed_words():
     (row,) = one.templates()
     assert (row.text, row.count, row.slots[0].examples) == ("ssh<*> is up", 2, ("2", "3"))
     assert one.merge(TemplateMiner(max_templates=2)) == {}
+
+
+def test_shards_together_know_what_one_miner_knows():
+    lines = [f"session {n} opened for user {u} on host h{n}" for n in range(9) for u in USERS]
+    lines += [f"cut dn1 {'dn2 ' * n}off" for n in range(4)] + [
+        f"tok{n} ssh{n % 2} up" for n in range(9)
+    ]
+    random.Random(4).shuffle(lines)
+    shards = [TemplateMiner().fit(lines[n::3]) for n in range(3)]
+    whole = shards[0]
+    for shard in shards[1:]:
+        whole.merge(pickle.loads(pickle.dumps(shard)))
+    assert {row.text: row.count for row in whole.templates()} == texts(lines)
+    for line in lines:
+        assert whole.match(line).render() == line
+
+
+def test_what_waited_to_be_settled_waits_on_after_loading():
+    miner = TemplateMiner()
+    for word in ("aa", "bb", "cc", "dd"):
+        miner.add(f"k{word} v{word} is x{word} for y{word} there")
+    again = pickle.loads(pickle.dumps(miner))
+    assert [row.text for row in again.templates()] == [row.text for row in miner.templates()]
 
 
 def test_merge_of_aliases():
@@ -562,7 +618,7 @@ def test_lines_without_the_header_are_messages():
         assert header.split(line) == ("", line)
     # No name and colon behind the columns, or one too far away: the message begins there.
     assert header.split("Jul 15 01:03:07 combo up") == ("Jul 15 01:03:07", "combo up")
-    assert header.split("Jul 15 01:03:07 a b c d: up")[1] == "a b c d: up"
+    assert header.split("Jul 15 01:03:07 a b c d e: up")[1] == "a b c d e: up"
     assert header.split("Jul 15 01:03:07 combo x[1]:") == ("Jul 15 01:03:07 combo x[1]:", "")
     piped = Header(0, "", 2, 0)
     assert piped.split("a|b|c|d") == ("a|b|", "c|d")
@@ -600,6 +656,21 @@ def test_header_is_looked_for_once():
 def test_a_header_of_many_columns():
     lines = ["2026-11-25 03:00:00 " + "1 " * 20 + "up"] * 5
     assert detect_header(lines).split(lines[0])[1].endswith("up")
+
+
+def test_a_bracket_that_never_closes_ends_somewhere():
+    lines = ["2026-11-25 03:00:00 [main up and " + "away " * 90] * 5
+    header = detect_header(lines)
+    assert " ".join(header.split(lines[0])).split() == lines[0].split()
+    assert header.split(lines[0])[1].endswith("up and " + "away " * 90)
+    assert header.split("2026-11-25 [a") == ("", "2026-11-25 [a")
+
+
+def test_patterns_are_looked_up_again_once_forgotten():
+    miner = TemplateMiner(max_patterns=2).fit([f"user {user} in" for user in USERS])
+    for user in ("tim", "tom", "ann", *USERS):
+        assert miner.match(f"user {user} in").template_id == 1
+        assert len(miner._index.known) <= 2
 
 
 def test_ids_that_led_elsewhere_are_forgotten_too():

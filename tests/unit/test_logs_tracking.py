@@ -57,8 +57,43 @@ def test_few_values_wait_for_more():
     assert watch.judge({"str": 1}).type == "str"
 
 
+def test_first_records_come_one_by_one():
+    t = tracker(sample=10)
+    with events.record(logs.SchemaChanged) as seen:
+        for n in range(20):
+            record = {"n": str(n) if n else "-", "late": None if n < 5 else "10.0.0.1"}
+            t.apply_records("app", [record])
+    assert types(t.schemas["app"]) == {"n": "int", "late": "ip"}
+    assert [(event.version, str(event.changes)) for event in seen] == [
+        (2, "~ n: str -> int\n~ n: nullable"),
+        (3, "~ late: null -> ip"),
+    ]
+    assert t.schemas["app"].records == 10
+    assert t.schemas["app"].field("n").values == 9
+    assert record == {"n": 19, "late": "10.0.0.1"}
+    assert t.counts()["app"].broken == {}
+    assert [each.early for each in t._tracked.values()] == [None]
+
+
+def test_a_thread_that_comes_late_finds_the_sample_whole():
+    t = tracker(sample=2)
+    t.apply_records("app", [{"n": 1}])
+    (tracked,) = t._tracked.values()
+    t.apply_records("app", [{"n": 2.5}])
+    t._learn(tracked, "app", [{"n": "x"}])
+    assert tracked.schema.field("n").type == "float"
+
+
+def test_fields_that_were_always_null_get_a_type_at_once():
+    t = tracker(sample=10)
+    t.apply_records("app", [{"n": None}] * 10)
+    done = t.apply_records("app", [{"n": "7"} for _ in range(100)])
+    assert (done.broken, done.unknown) == ({}, {"n": 100})
+    assert types(t.schemas["app"]) == {"n": "int"}
+
+
 def test_sustained_drift_makes_a_version():
-    t = tracker()
+    t = tracker(sample=1)
     t.apply_records("app", [{"n": 1, "s": "x"}] * 50)
     assert t.schemas["app"].version == 1
     with events.record(logs.SchemaChanged) as seen:
@@ -102,7 +137,7 @@ def test_texts_inside_of_objects_are_looked_at_too():
 
 
 def test_new_fields_appear_once_they_were_seen_often_enough():
-    t = tracker()
+    t = tracker(sample=1)
     t.apply_records("app", [{"a": 1, "o": {"x": 1}}] * 10)
     t.apply_records("app", [{"a": 1, "o": {"x": 1}, "once": 1}] * 2)
     t.apply_records("app", [{"a": 1, "o": {"x": 1, "y": "10.0.0.1"}, "b": {"c": 2}}] * 100)
@@ -119,6 +154,26 @@ def test_new_fields_appear_once_they_were_seen_often_enough():
     assert schema.field("b").nullable
     assert schema.field("o.y").nullable
     assert t.counts()["app"].unknown == {"*": 202}
+
+
+def test_three_sightings_make_a_field():
+    t = tracker(sample=10)
+    t.apply_records("app", [{"a": 1}] * 10)
+    t.apply_records("app", [{"a": 1, "twice": 1}] * 2 + [{"a": 1, "thrice": 1}] * 3)
+    t.apply_records("app", [{"a": 1}] * 100)
+    assert types(t.schemas["app"]) == {"a": "int", "thrice": "int"}
+    t.apply_records("app", [{"a": 1, "twice": 1}] + [{"a": 1}] * 100)
+    assert types(t.schemas["app"]) == {"a": "int", "thrice": "int", "twice": "int"}
+
+
+def test_texts_that_mean_nothing_are_nulls():
+    t = tracker(sample=10, sustain=1)
+    t.apply_records("app", [{"n": "1"} for _ in range(10)])
+    assert not t.schemas["app"].field("n").nullable
+    for _ in range(3):
+        t.apply_records("app", [{"n": "-"} for _ in range(100)])
+    field = t.schemas["app"].field("n")
+    assert (field.type, field.nullable) == ("int", True)
 
 
 def test_fields_that_vanish_become_nullable():
@@ -153,7 +208,7 @@ def test_an_object_that_is_one_no_more_loses_its_fields():
 
 
 def test_what_becomes_an_object_is_json():
-    t = tracker(sustain=1)
+    t = tracker(sustain=1, sample=10)
     t.apply_records("app", [{"o": 1}] * 10)
     t.apply_records("app", [{"o": {"x": 1}} for _ in range(100)])
     assert types(t.schemas["app"]) == {"o": "json"}
@@ -162,7 +217,7 @@ def test_what_becomes_an_object_is_json():
 
 
 def test_lists_of_mixed_items_lose_the_type_of_their_items():
-    t = tracker()
+    t = tracker(sample=10)
     t.apply_records("app", [{"l": [1]}] * 10)
     assert t.schemas["app"].field("l").items == "int"
     t.apply_records("app", [{"l": ["x"]}] * 100)
@@ -204,6 +259,16 @@ def test_the_cache_gives_the_first_schema_and_gets_the_next():
     assert t.schemas["app"].version == 2
 
 
+def test_the_first_schema_is_kept_and_found():
+    cache = logs.SchemaCache()
+    first = tracker(cache=cache)
+    first.apply_records("app", [{"n": 1}])
+    assert cache.get(logs.fingerprint("app")) == first.schemas["app"]
+    second = tracker(cache=cache)
+    second.apply_records("app", [{"n": "x"}])
+    assert second.schemas["app"] is first.schemas["app"]
+
+
 def test_formats_beyond_the_capacity_are_forgotten():
     t = tracker(capacity=2)
     for name in ("a", "b", "a", "c"):
@@ -226,11 +291,12 @@ def test_an_outcome_of_an_earlier_version_does_not_count():
     outcome = old.run(records)
     assert drift.take(old, outcome, records) is not None
     assert drift.converter is not old
-    assert drift.take(old, outcome, records) is None
+    assert drift.take(old, old.run(records[:5]), records[:5]) is None
+    assert drift._records == 0
 
 
 def test_threads_lose_no_count():
-    t = tracker(window=50)
+    t = tracker(window=50, sample=1)
     t.apply_records("app", [{"n": 1}])
 
     def work():
@@ -248,7 +314,7 @@ def test_threads_lose_no_count():
 
 
 def test_a_forked_child_goes_on():
-    t, cache = tracker(), logs.SchemaCache()
+    t, cache = tracker(sample=1), logs.SchemaCache()
     t.apply_records("app", [{"n": 1}])
     with t._lock, cache._lock:
         child = os.fork()

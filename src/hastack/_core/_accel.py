@@ -111,6 +111,7 @@ PURE_MODULES = (
     "hastack.ebpf._elf",
     "hastack.ebpf._insns",
     "hastack.ebpf._kinds",
+    "hastack.ebpf._perf_records",
     "hastack.ebpf._policy",
     "hastack.ebpf._ring",
     "hastack.ebpf._signing",

@@ -22,7 +22,11 @@ _COMMANDS = {
     "demo": ("_demo", "demo", "Drive a guarded service past its capacity and compare strategies."),
     "discovery": ("_discovery", "discovery", "Look at what is registered; register by hand."),
     "doctor": ("_doctor", "doctor", "Say what hastack finds on this machine."),
-    "ebpf": ("_ebpf", "ebpf", "Look into eBPF objects; say what this kernel can do."),
+    "ebpf": (
+        "_ebpf",
+        "ebpf",
+        "Build, inspect and attach eBPF objects; say what this kernel can do.",
+    ),
     "logs": ("_logs", "logs", "Make records of log lines; schemas, formats, templates of them."),
     "observe": ("_observe", "observe", "Reach backends, watch what is exported, send a spill."),
     "wasm": ("_wasm", "wasm", "Look at, sign, verify and run plugins."),

@@ -75,7 +75,7 @@ def _endpoints(endpoints: list[dict[str, Any]]) -> Table:
     table.add_column("endpoint", overflow="fold")
     table.add_column("version", no_wrap=True)
     table.add_column("role", no_wrap=True)
-    for name in ("revision", "db size", "in use", "answers in"):
+    for name in ("revision", "db size", "in use", "answers in", "clock"):
         table.add_column(name, justify="right", no_wrap=True)
     for each in endpoints:
         if "error" in each:
@@ -90,8 +90,13 @@ def _endpoints(endpoints: list[dict[str, Any]]) -> Table:
             Text(_size(each["db_size"])),
             Text(_size(each["db_size_in_use"])),
             Text(seconds(each["round_trip"])),
+            Text(_clock(each["clock"])),
         )
     return table
+
+
+def _clock(found: dict[str, float] | None) -> str:
+    return "-" if found is None else f"{found['ahead']:+.2f} s"
 
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, Text]]:

@@ -20,6 +20,8 @@ from hastack.discovery._layout import (
     InstanceKey,
 )
 
+from ._discovery_clock import skew
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -34,15 +36,23 @@ async def survey(registry: Registry, timeout: float) -> dict[str, Any]:
     """Everything; a part that fails says so and keeps no other from being looked at."""
     store = registry.store
     endpoints, members = await _cluster(store, timeout)
+    if endpoints and all("error" in each for each in endpoints):
+        # Nobody is there: asking three times more would only take longer.
+        nothing = {"error": endpoints[0]["error"]}
+        parts = {"lease": nothing, "watch": nothing, "registry": nothing}
+    else:
+        parts = {
+            "lease": await _guarded(lambda: _lease(store), timeout),
+            "watch": await _guarded(lambda: _watch(store), timeout * 2),
+            "registry": await _guarded(lambda: _registry(store), timeout * 2),
+        }
     return {
         "url": store.url,
         "namespace": registry.namespace,
         "origin": registry.origin,
         "endpoints": endpoints,
         "members": members,
-        "lease": await _guarded(lambda: _lease(store), timeout),
-        "watch": await _guarded(lambda: _watch(store), timeout * 2),
-        "registry": await _guarded(lambda: _registry(store), timeout * 2),
+        **parts,
     }
 
 
@@ -65,6 +75,7 @@ async def _cluster(store: Any, timeout: float) -> tuple[list[dict[str, Any]], li
     async def one(address: str) -> dict[str, Any]:
         began = time.perf_counter()
         status = await store.maintenance.status(address, timeout=timeout)
+        took = time.perf_counter() - began
         return {
             "version": status.version,
             "member": f"{status.member:x}",
@@ -77,11 +88,16 @@ async def _cluster(store: Any, timeout: float) -> tuple[list[dict[str, Any]], li
             "db_size_in_use": status.db_size_in_use,
             "errors": list(status.errors),
             "learner": status.learner,
-            "round_trip": time.perf_counter() - began,
+            "round_trip": took,
+            "clock": await skew(address.rpartition("@")[2], store._shared.options.tls, timeout),
         }
 
-    found = await asyncio.gather(*(_guarded(partial(one, each), timeout) for each in addresses))
+    # The time for the clock comes on top, and is bounded by itself.
+    patience = timeout * 2
+    found = await asyncio.gather(*(_guarded(partial(one, each), patience) for each in addresses))
     endpoints = [{"endpoint": a, **each} for a, each in zip(addresses, found, strict=True)]
+    if all("error" in each for each in found):
+        return endpoints, None
     try:
         async with asyncio.timeout(timeout):
             members = await store.cluster.members(timeout=timeout)

@@ -68,8 +68,8 @@ def source_of(files: tuple[str, ...]) -> Source:
 
 def lines_of(source: Source) -> Iterator[str | bytes]:
     """The lines of a source, one by one."""
+    from hastack.observe.logs._batching import Batching
     from hastack.observe.logs._lines import lines_of as split
-    from hastack.observe.logs.sources import Batching
 
     for chunk in source.chunks(Batching()):
         if chunk is not None:

@@ -48,7 +48,23 @@ def survey() -> dict[str, Any]:
         "event_loop": event_loop(),
         "limits": {"open_files": open_files()},
         "cpus": cpus(),
+        "ebpf": ebpf(),
     }
+
+
+def ebpf() -> dict[str, str]:
+    """What eBPF needs and what this kernel has of it, found out by trying."""
+    from hastack.ebpf import features
+
+    parts: dict[str, str] = {}
+    for each in features.survey():
+        kind, _, name = each.name.partition(":")
+        if kind in {"map", "program"}:
+            if each:
+                parts[f"{kind}_types"] = f"{parts.get(f'{kind}_types', '')} {name}".strip()
+        else:
+            parts[each.name] = f"{'yes' if each else 'no'}: {each.reason}"
+    return parts
 
 
 def installed(package: str) -> str | None:

@@ -123,7 +123,9 @@ def _page(settings: PrometheusConfig, timeout: float) -> dict[str, Any]:
         host, port = address_of(settings)
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from None
-    host = {"": "localhost", "0.0.0.0": "localhost", "::": "::1"}.get(host, host)  # noqa: S104
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
+        host, host
+    )
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     well, says = True, "nobody serves it yet"
     try:

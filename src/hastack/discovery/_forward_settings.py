@@ -46,7 +46,7 @@ class Settings:
     preempt: bool
     tick: float = 0.5
     checkpoint: float = 5.0
-    page: int = 500
+    page: int = 1000
 
     @classmethod
     def of(

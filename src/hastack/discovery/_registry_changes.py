@@ -154,6 +154,11 @@ class ChangeLog:
         if len(self._recent) > KEPT:
             self._recent.popleft().next = _CUT
 
+    def single(self, at: Entry) -> Entry | None:
+        """The step after ``at``, if it is the last one and holds one change."""
+        then = self.last
+        return then if at.next is then and len(then.changes) == 1 else None
+
     def read(self, at: Entry, pending: Pending) -> Entry:
         """Add to ``pending`` what came after ``at``; the answer is where to read on."""
         while (then := at.next) is not None:

@@ -195,9 +195,19 @@ class ServiceWatch:
             self._at = log.read(self._at, self._pending)
 
     def _take(self) -> Change | None:
-        self._read()
+        """The change that waits for the longest; a thousand subscribers ask this per change."""
         self._came = False  # iterating has no word for an empty snapshot
-        return self._pending.take()
+        log, at, pending = self._log, self._at, self._pending
+        if log is not None and log.last is not at:
+            if at is not None and not pending and not self._closed:
+                step = log.single(at)
+                if step is not None:
+                    self._at = step
+                    return step.changes[0]
+            self._read()
+            self._came = False
+            pending = self._pending
+        return pending.take()
 
     def _over(self) -> bool:
         """Whether the block was left; raises when the feed has ended otherwise."""

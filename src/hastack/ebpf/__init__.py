@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import features as features
+    from ._build import build as build
+    from ._build import minimal_btf as minimal_btf
     from ._links import Link as Link
     from ._maps import Map as Map
     from ._object import Object as Object
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from ._object import Run as Run
     from ._object import load as load
     from ._object import open as open  # noqa: A004
+    from ._perfbuf import PerfBuffer as PerfBuffer
     from ._policy import Policy as Policy
     from ._privileges import drop_privileges as drop_privileges
     from ._ringbuf import Account as Account
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from ._spec import MapSpec as MapSpec
     from ._spec import ProgramSpec as ProgramSpec
     from ._spec import Spec as Spec
+    from ._userring import UserRingBuffer as UserRingBuffer
+    from ._waiting import Reader as Reader
 
 _HOMES = {
     "Account": ("_ringbuf", "Account"),
@@ -36,6 +41,8 @@ _HOMES = {
     "Map": ("_maps", "Map"),
     "MapSpec": ("_spec", "MapSpec"),
     "Object": ("_object", "Object"),
+    "PerfBuffer": ("_perfbuf", "PerfBuffer"),
+    "Reader": ("_waiting", "Reader"),
     "Policy": ("_policy", "Policy"),
     "Program": ("_object", "Program"),
     "ProgramSpec": ("_spec", "ProgramSpec"),
@@ -43,8 +50,11 @@ _HOMES = {
     "Run": ("_object", "Run"),
     "Spec": ("_spec", "Spec"),
     "Strict": ("_signing", "Strict"),
+    "UserRingBuffer": ("_userring", "UserRingBuffer"),
+    "build": ("_build", "build"),
     "drop_privileges": ("_privileges", "drop_privileges"),
     "load": ("_object", "load"),
+    "minimal_btf": ("_build", "minimal_btf"),
     "open": ("_object", "open"),
     "sign": ("_signing", "sign"),
 }
@@ -58,15 +68,20 @@ __all__ = (
     "Map",
     "MapSpec",
     "Object",
+    "PerfBuffer",
     "Policy",
     "Program",
     "ProgramSpec",
+    "Reader",
     "RingBuffer",
     "Run",
     "Spec",
     "Strict",
+    "UserRingBuffer",
+    "build",
     "drop_privileges",
     "load",
+    "minimal_btf",
     "open",
     "sign",
 )

@@ -16,7 +16,7 @@ from . import _kernel, _libbpf, _links, _usdt
 from ._handle import Handle
 from ._kinds import ATTACH_TYPES
 from ._links import Link
-from ._symbols import file_offset, split_target
+from ._symbols import file_offset, is_go, split_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -317,9 +317,18 @@ def _uprobe(
     ret: bool | None = None,
     cookie: int = 0,
 ) -> Link:
-    path, offsets = _places(program, target, symbol, offset, symbols)
     section = program.spec.section.lstrip("?")
     returns = section.startswith("uretprobe") if ret is None else ret
+    path, offsets = _places(program, target, symbol, offset, symbols)
+    if returns:
+        with _mapped(path) as content:
+            moves = is_go(content)
+        if moves:
+            raise Unsupported(
+                f"a uretprobe in {path}",
+                "Go moves its stacks, and ends with a fatal error when it meets a changed return",
+                remedy="Probe the return instructions with offset=, or another function's entry",
+            )
     return _at_offsets(program, path, offsets, [0] * len(offsets), pid, returns, cookie)
 
 

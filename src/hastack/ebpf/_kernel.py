@@ -24,6 +24,7 @@ TEST_RUN, OBJ_INFO, PROG_QUERY, RAW_TP_OPEN, BTF_LOAD = 10, 15, 16, 17, 18
 LINK_CREATE, LINK_UPDATE, ENABLE_STATS, ITER_CREATE, LINK_DETACH = 28, 29, 32, 33, 34
 # Kind -> (first command of "next id", "file descriptor by id").
 _IDS = {"program": (11, 13), "map": (12, 14), "link": (31, 30)}
+_BTF_BY_ID = 19
 _ROOM = 152  # bytes of `union bpf_attr` that the commands here use at most
 
 
@@ -77,6 +78,7 @@ class MapInfo:
         self.max_entries, self.flags = unpack_from("=II", info, 16)
         self.type = MAP_TYPES[kind] if kind < len(MAP_TYPES) else f"type_{kind}"
         self.name = _text(bytes(info[24:40]))
+        self.btf_id, self.btf_key, self.btf_value = unpack_from("=III", info, 64)
 
 
 class LinkInfo:
@@ -100,6 +102,23 @@ def _info(fd: int, size: int, what: str, fill: dict[int, bytes] | None = None) -
     attributes = bytearray(pack("=IIQ", fd, size, _libbpf.address(info)))
     call(OBJ_INFO, attributes, f"look at a {what}")
     return info
+
+
+def types_of(number: int) -> bytes:
+    """The BTF that the kernel holds under a number."""
+    fd = call(_BTF_BY_ID, pack("=III", number, 0, 0), f"open types {number}")
+    try:
+        size = unpack_from("=I", _info(fd, 32, "type"), 8)[0]
+        data = bytearray(size)
+        _info(fd, 32, "type", {0: _at(data), 8: pack("=I", size)})
+    finally:
+        os.close(fd)
+    return bytes(data)
+
+
+def count_runs() -> int:
+    """A descriptor: while it is open, the kernel counts runs of programs and their time."""
+    return call(ENABLE_STATS, pack("=I", 0), "count runs of programs")
 
 
 def ids(kind: str) -> Iterator[int]:
@@ -181,7 +200,14 @@ def link(
 
 
 def perf_event(
-    kind: int, config: int, *, pid: int, cpu: int, extra: Sequence[int] = (0, 0), period: int = 0
+    kind: int,
+    config: int,
+    *,
+    pid: int,
+    cpu: int,
+    extra: Sequence[int] = (0, 0),
+    period: int = 0,
+    sample: int = 0,
 ) -> int:
     """A perf event; its descriptor, or minus the error number.
 
@@ -192,10 +218,11 @@ def perf_event(
         cpu: The processor that is watched, -1 for all.
         extra: Two more numbers whose meaning depends on ``kind``.
         period: How many times per second, 0 for every time.
+        sample: What a sample holds, ``PERF_SAMPLE_*``.
     """
     attributes = bytearray(112)
     frequency = 1 << 10 if period else 0
-    pack_into("=IIQQQQQ", attributes, 0, kind, 112, config, period or 1, 0, 0, frequency)
+    pack_into("=IIQQQQQ", attributes, 0, kind, 112, config, period or 1, sample, 0, frequency)
     pack_into("=II", attributes, 48, 1, 0)
     pack_into("=QQ", attributes, 56, *extra)
     held = _libbpf.address(attributes)

@@ -35,7 +35,7 @@ _ARRAYS = frozenset(
 )
 _BATCHES = _HASHES | {"array", "percpu_array", "lpm_trie", "array_of_maps"}
 _HOLDS = {"prog_array": "program", "array_of_maps": "map", "hash_of_maps": "map"}
-_SOCKETS = frozenset(("sockmap", "sockhash", "reuseport_sockarray", "xskmap"))
+_SOCKETS = frozenset(("sockmap", "sockhash", "reuseport_sockarray", "xskmap", "cgroup_array"))
 _NO_KEY = frozenset(("queue", "stack", "bloom_filter"))
 _HINTS = {
     E2BIG: "the map is full, or the index is beyond its last entry",
@@ -155,6 +155,41 @@ class Map:
             key = index_codec(sys.byteorder)
         value = BytesCodec("bytes", value_size)
         return cls(Handle(name, fd), MapSpec(name, type, key, value, max_entries, flags))
+
+    @classmethod
+    def open(cls, which: int | str | Path) -> Map:
+        """A map that is in the kernel already, whoever has made it.
+
+        Keys and values are what the types say that it was made with; without any, bytes.
+
+        Args:
+            which: Its id, or its path in a BPF file system.
+
+        Raises:
+            KernelRefused: There is no such map, or this process may not open it.
+        """
+        from . import _btf
+        from ._codec import codec_of
+        from ._spec import MapSpec
+
+        _libbpf.library()
+        if isinstance(which, int):
+            fd = _kernel.open_id("map", which)
+        else:
+            fd = _kernel.open_pin(os.fspath(which))
+        handle = Handle(f"map {which}", fd)
+        info = _kernel.MapInfo(fd)
+        key: Codec = BytesCodec("bytes", info.key_size)
+        value: Codec = BytesCodec("bytes", info.value_size)
+        if info.btf_id:
+            types = _btf.parse(memoryview(_kernel.types_of(info.btf_id)), sys.byteorder)
+            made = [codec_of(types, n, sys.byteorder) for n in (info.btf_key, info.btf_value)]
+            key = made[0] if made[0].size == key.size else key
+            value = made[1] if made[1].size == value.size else value
+        if info.type in _ARRAYS and type(key) is BytesCodec:
+            key = index_codec(sys.byteorder)
+        spec = MapSpec(info.name, info.type, key, value, info.max_entries, info.flags)
+        return cls(handle, spec)
 
     @property
     def fd(self) -> int:

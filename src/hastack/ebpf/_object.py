@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._links import Link
+    from ._perfbuf import PerfBuffer
+    from ._policy import Policy
     from ._ringbuf import RingBuffer
     from ._signing import Strict
     from ._spec import ProgramSpec
+    from ._userring import UserRingBuffer
 
 __all__ = ("Named", "Object", "Program", "Run", "load", "open")
 
@@ -225,7 +228,7 @@ class Object:
         self.globals = Globals(spec, self._sections)
         self._code = loaded.code
         self._links: list[Link] = []
-        self._rings: weakref.WeakSet[RingBuffer] = weakref.WeakSet()
+        self._rings: weakref.WeakSet[RingBuffer | PerfBuffer | UserRingBuffer] = weakref.WeakSet()
         self._closed = False
         # What it was loaded with, for its successors.
         self._values: dict[str, Any] = {}
@@ -293,6 +296,35 @@ class Object:
         reader = RingBuffer(self.maps[name], codec, lost=lost, extension=extension)
         self._rings.add(reader)
         return reader
+
+    def perf(self, name: str, *, type: str | None = None, pages: int = 8) -> PerfBuffer:  # noqa: A002  # C's word
+        """A reader of a perf buffer.
+
+        Args:
+            name: The map.
+            type: Name of the struct that the programs write; without one, as in `ring`.
+            pages: Memory per processor in pages, a power of two.
+        """
+        from ._perfbuf import PerfBuffer
+
+        codec = self.spec.type(type) if type else _event_type(self.spec, name)
+        reader = PerfBuffer(self.maps[name], codec, pages=pages)
+        self._rings.add(reader)
+        return reader
+
+    def sender(self, name: str, *, type: str | None = None) -> UserRingBuffer:  # noqa: A002  # C's word
+        """A writer of a user ring buffer.
+
+        Args:
+            name: The map.
+            type: Name of the struct that the programs read; without one, as in `ring`.
+        """
+        from ._userring import UserRingBuffer
+
+        codec = self.spec.type(type) if type else _event_type(self.spec, name)
+        writer = UserRingBuffer(self.maps[name], codec)
+        self._rings.add(writer)
+        return writer
 
     def _counter(self, name: str) -> Any:
         if name not in self.globals:
@@ -512,8 +544,9 @@ def load(
             if each not in spec.maps:
                 known = ", ".join(spec.maps) or "nothing"
                 raise InvalidArgument(f"{which}[{each!r}]", each, f"a map of the object: {known}")
+    policy = None
     if strict is not None:
-        _admit(spec, strict, signature, reuse or {})
+        policy = _admit(spec, strict, signature, reuse or {})
     sizes = max_entries or {}
     chosen = _chosen(spec, programs)
     with _pins.plan(spec, pin_root, on_incompatible, sizes) as pins:
@@ -530,7 +563,7 @@ def load(
         )
         try:
             if strict is not None:
-                _readback.compare(made)
+                _readback.compare(made, policy)
             pins.settle(made.maps)
         except BaseException:
             made.close()
@@ -544,7 +577,7 @@ def _admit(
     strict: Strict,
     signature: bytes | str | Path | None,
     reuse: Iterable[str],
-) -> None:
+) -> Policy:
     """Refuse what is not signed, or does what the policy forbids, before the kernel sees it."""
     held = Path(signature).read_bytes() if isinstance(signature, (str, Path)) else signature
     policy = strict.check(spec.content, held)
@@ -552,6 +585,7 @@ def _admit(
     found = policy.violations(spec, foreign={*reuse, *pinned})
     if found:
         raise PolicyViolation(found)
+    return policy
 
 
 def _load(
@@ -569,7 +603,7 @@ def _load(
         each: "trace_uprobe_multi"
         for each in chosen
         if spec.programs[each].section.lstrip("?").partition("/")[0].removesuffix(".s")
-        in {"uprobe", "uretprobe"}
+        in {"uprobe", "uretprobe", "usdt"}
         and has("link:uprobe_multi")
     }
     wishes = _loading.Wishes(

@@ -125,20 +125,29 @@ class Policy:
         """Why a program of a type may not call that; empty when it may."""
         if call.kind == "kfunc":
             return "" if call.name in self.kfuncs else "a kernel function that is not allowed"
-        if call.name in self.helpers:
-            return ""
-        if call.name in _NEVER:
-            return "denied to all programs"
-        if call.name.startswith("bpf_helper_"):
+        if call.name.startswith("bpf_helper_") and call.name not in self.helpers:
             return "a helper that is not known"
+        return self.denies(call.name, kind)
+
+    def denies(self, helper: str, kind: str) -> str:
+        """Why a program of a type may not call a helper; empty when it may.
+
+        Args:
+            helper: Its name, ``"bpf_probe_read_kernel"``.
+            kind: The program type, ``"xdp"``.
+        """
+        if helper in self.helpers:
+            return ""
+        if helper in _NEVER:
+            return "denied to all programs"
         network = kind in _NETWORK
-        if call.name in _KERNEL_MEMORY and (network or not self.kernel_memory):
+        if helper in _KERNEL_MEMORY and (network or not self.kernel_memory):
             return (
                 f"kernel memory is not for programs of type {kind}"
                 if network
                 else ("kernel memory is not allowed")
             )
-        if call.name in _USER_MEMORY and network:
+        if helper in _USER_MEMORY and network:
             return f"user memory is not for programs of type {kind}"
         return ""
 

@@ -1,13 +1,15 @@
 """What the kernel holds, compared with what was meant to be loaded.
 
 A file may be exchanged between check and load, and a loader has bugs: after loading, the kernel is
-asked for the tag of each program (a hash of its instructions), the maps it uses, and the helpers it
-calls.
+asked for the tag of each program (a hash of its instructions), the maps it uses, and the functions
+that its own instructions call.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from pathlib import Path
 from struct import iter_unpack, pack
 from typing import TYPE_CHECKING
 
@@ -17,20 +19,29 @@ from . import _insns, _kernel
 
 if TYPE_CHECKING:
     from ._object import Object, Program
+    from ._policy import Policy
 
-__all__ = ("compare",)
+__all__ = ("called_functions", "compare", "tags")
 
 _LOAD_64, _CALL = 0x18, 0x85
 _MAP_FD, _MAP_VALUE = 1, 2
 
 
-def compare(obj: Object) -> None:
+def compare(obj: Object, policy: Policy | None = None) -> None:
     """Compare every program of an object with what was handed to the kernel.
+
+    Args:
+        obj: The object.
+        policy: What its programs may call; held against the kernel's instructions where the
+            kernel lets this process see its addresses.
 
     Raises:
         PolicyViolation: They differ; the error says in what.
     """
     found = [each for program in obj.programs.values() for each in _differences(obj, program)]
+    if policy is not None:
+        for program in obj.programs.values():
+            found += _forbidden(program, policy)
     if found:
         raise PolicyViolation(found)
 
@@ -56,6 +67,39 @@ def _differences(obj: Object, program: Program) -> list[str]:
     extra = sorted(called - meant - _EXCHANGED)
     if extra:
         found.append(f"{program.name}: calls {', '.join(extra)}, which its file does not")
+    return found
+
+
+def _forbidden(program: Program, policy: Policy) -> list[str]:
+    """Calls in the kernel's own instructions that a policy forbids."""
+    found = []
+    for name in sorted(called_functions(_kernel.translated(program.fd))):
+        reason = policy.denies(name, program.type)
+        if reason:
+            found.append(f"{program.name}: {name}, in the kernel's instructions: {reason}")
+    return found
+
+
+def called_functions(code: bytes, symbols: Path = Path("/proc/kallsyms")) -> set[str]:
+    """Names of the functions that translated instructions call; empty where addresses are hidden.
+
+    The kernel has replaced the numbers of helpers by distances from ``__bpf_call_base``. Helpers that
+    it has inlined are gone, and those of maps have the name of the map type's own function.
+    """
+    distances = {
+        number
+        for opcode, registers, _, number in iter_unpack("=BBhi", code)
+        if opcode == _CALL and not (registers >> 4 if _little() else registers & 15)
+    }
+    table = symbols.read_bytes()
+    base = re.search(rb"^([0-9a-f]{16}) \w __bpf_call_base$", table, re.MULTILINE)
+    if base is None or not int(base[1], 16) or not any(distances):
+        return set()
+    found = set()
+    for distance in distances:
+        address = b"%016x" % ((int(base[1], 16) + distance) % (1 << 64))
+        for each in re.findall(rb"^" + address + rb" \w (\S+)", table, re.MULTILINE):
+            found.add(each.decode("ascii", "replace"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""A reader of BPF ring buffers: batches for threads and for asyncio, and an exact account."""
+"""A reader of BPF ring buffers: batches, and an exact account."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ import importlib
 import mmap
 import os
 import platform
-import select
-import threading
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hastack import context
-from hastack._core import _validate
-from hastack._core._errors import ClosedError, ForkUnsafe, InvalidArgument, Unsupported
-from hastack._core._fork import renew_in_child
+from hastack._core._errors import ClosedError, InvalidArgument, Unsupported
 
 from ._ring import Walker
+from ._waiting import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from types import TracebackType
-
-    from hastack._core._validate import Seconds
+    from collections.abc import Callable, Iterator, Sequence
 
     from ._codec import Codec
     from ._maps import Map
@@ -31,9 +23,6 @@ __all__ = ("Account", "Batch", "RingBuffer")
 
 # Where plain loads and stores are not reordered among each other as the kernel's protocol forbids.
 _ORDERED = frozenset(("x86_64", "AMD64"))
-# Records in a batch: more at once are slower, as their memory leaves the processor's cache.
-_BATCH = 2048
-_BUSY_PAUSE = 0.001  # seconds, while a program is writing the record that is next
 
 
 def _native() -> Any:
@@ -42,6 +31,25 @@ def _native() -> Any:
         return importlib.import_module("hastack.ebpf._native")
     except ImportError:
         return None
+
+
+def order_of_memory(*, extension: bool | None = None) -> Any:
+    """The C extension, or ``None`` where plain loads and stores will do.
+
+    Raises:
+        Unsupported: Neither is there.
+    """
+    native = _native() if extension is not False else None
+    if native is not None:
+        return native
+    remedy = "HASTACK_COMPILE=1 pip install, with a C compiler, builds the extension"
+    if extension:
+        what = "the C extension for ring buffers"
+        raise Unsupported(what, "this installation has none", remedy=remedy)
+    if platform.machine() not in _ORDERED:
+        reason = f"{platform.machine()} may reorder what Python reads from shared memory"
+        raise Unsupported("reading ring buffers", reason, remedy=remedy)
+    return None
 
 
 class _NativeWalker(Walker):
@@ -156,7 +164,7 @@ class Batch:
         return list(self.rows) if make is None else list(map(make, self.rows))
 
 
-class RingBuffer:
+class RingBuffer(Reader[Batch]):
     """Reads a ring buffer map in batches.
 
     One reader per map: records go to whoever takes them. Batches can be awaited (`read_batch_async`,
@@ -181,6 +189,8 @@ class RingBuffer:
         ...             print(pid, port, comm)
     """
 
+    _what = "ring buffer"
+
     def __init__(
         self,
         source: Map,
@@ -191,38 +201,27 @@ class RingBuffer:
     ) -> None:
         if source.type != "ringbuf":
             raise InvalidArgument("source", source.type, "a map of type ringbuf")
-        native = _native() if extension is not False else None
-        if native is None and (extension or platform.machine() not in _ORDERED):
-            raise Unsupported(
-                "reading ring buffers" if not extension else "the C extension for ring buffers",
-                f"{platform.machine()} may reorder what Python reads from shared memory"
-                if not extension
-                else "this installation has none",
-                remedy="HASTACK_COMPILE=1 pip install, with a C compiler, builds the extension",
-            )
-        self.name = source.name
+        native = order_of_memory(extension=extension)
         self.codec = codec
         size, page = source.max_entries, mmap.PAGESIZE
         self._native = native
         self._lost = lost
         self._final_lost: int | None = None
-        self._fd = source._handle.duplicate()
-        self._consumer = mmap.mmap(self._fd, page, mmap.MAP_SHARED, offset=0)
-        self._producer = mmap.mmap(
-            self._fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
-        )
+        self._consumed = self._discarded = 0
+        fd = source._handle.duplicate()
+        try:
+            self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, offset=0)
+            self._producer = mmap.mmap(
+                fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+            )
+        except BaseException:
+            os.close(fd)
+            raise
         self._views = self._map_views(page)
         self._walker = Walker(size, codec)
         if native is not None:
             self._walker = _NativeWalker(size, codec, native, self._views[2])
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.Lock()  # who holds it reads records or closes
-        self._idle = threading.Condition()
-        self._waiting = 0
-        self._loops: set[Any] = set()
-        self._closed = self._forked = False
-        self._consumed = self._discarded = 0
-        renew_in_child(self)
+        super().__init__(source.name, (fd,))
 
     def _map_views(self, page: int) -> tuple[memoryview, ...]:
         consumer, producer = memoryview(self._consumer), memoryview(self._producer)
@@ -233,11 +232,6 @@ class RingBuffer:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self._consumed} records read"
         return f"<ebpf.RingBuffer {self.name}, {state}>"
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
 
     @property
     def accelerated(self) -> bool:
@@ -252,7 +246,7 @@ class RingBuffer:
     def fileno(self) -> int:
         """A descriptor that is readable when there are records, for an event loop of your own."""
         self._check()
-        return self._fd
+        return self._descriptors[0]
 
     def account(self) -> Account:
         """Where the records went; also after closing."""
@@ -264,230 +258,29 @@ class RingBuffer:
                 waiting = self._views[1][0] - self._views[0][0]
         return Account(self._consumed, self._discarded, lost, waiting)
 
-    def _check(self) -> None:
-        if self._forked:
-            raise ForkUnsafe(
-                f"ring buffer {self.name} was opened before the fork: open one in this process"
-            )
-        if self._closed:
-            raise ClosedError(f"ring buffer {self.name}")
-
-    def take(self, *, limit: int = _BATCH) -> Batch:
-        """What is there now, without waiting.
-
-        Args:
-            limit: How many records at most.
-
-        Raises:
-            ClosedError: The reader was closed.
-            ForkUnsafe: It belongs to the parent process.
-        """
-        return self._take(_validate.integer("limit", limit))[0]
-
-    def _take(self, limit: int) -> tuple[Batch, bool]:
-        self._check()
-        with self._lock:
-            self._check()
-            at, reserved, data, words, _, _ = self._views
-            native = self._native
-            if native is None:
-                taken = self._walker.take(data, words, at[0], reserved[0], limit)
-                at[0] = taken.position  # after the records were read: what is there may go now
-            else:
-                end = native.lib.hastack_load(native.ffi.from_buffer(reserved))
-                taken = self._walker.take(data, words, at[0], end, limit)
-                native.lib.hastack_store(native.ffi.from_buffer(at), taken.position)
-            self._consumed += len(taken.rows) + len(taken.others)
-            self._discarded += taken.discarded
+    def _look(self, limit: int) -> tuple[Batch, bool]:
+        at, reserved, data, words, _, _ = self._views
+        native = self._native
+        if native is None:
+            taken = self._walker.take(data, words, at[0], reserved[0], limit)
+            at[0] = taken.position  # after the records were read: what is there may go now
+        else:
+            end = native.lib.hastack_load(native.ffi.from_buffer(reserved))
+            taken = self._walker.take(data, words, at[0], end, limit)
+            native.lib.hastack_store(native.ffi.from_buffer(at), taken.position)
+        self._consumed += len(taken.rows) + len(taken.others)
+        self._discarded += taken.discarded
         return Batch(taken.rows, self.fields, taken.others, self.codec), taken.stopped
 
-    def read_batch(self, *, timeout: Seconds | None = None, limit: int = _BATCH) -> Batch:
-        """Wait for records and take them; an empty batch when there are none in time.
-
-        Args:
-            timeout: Seconds to wait at most, ``None`` for no limit. The context's deadline counts
-                as well.
-            limit: How many records at most.
-
-        Raises:
-            ContextError: The context ended.
-            ClosedError: The reader was closed.
-            ForkUnsafe: It belongs to the parent process.
-        """
-        limit = _validate.integer("limit", limit)
-        patience = _validate.optional_seconds("timeout", timeout, zero=True)
-        ctx = context.current()
-        ends = None if patience is None else time.monotonic() + patience
-        while True:
-            batch, stopped = self._take(limit)
-            if batch:
-                return batch
-            left = None if ends is None else ends - time.monotonic()
-            if left is not None and left <= 0.0:
-                return batch
-            ctx.check()
-            remaining = ctx.remaining()
-            if remaining is not None and (left is None or remaining < left):
-                left = remaining
-            if stopped:
-                time.sleep(_BUSY_PAUSE)
-            else:
-                self._wait(left, ctx)
-
-    def _wait(self, timeout: float | None, ctx: context.Context) -> None:
-        """Until there are records, the time is over, the context has ended, or it is closed."""
-        with self._idle:
-            self._check()
-            self._waiting += 1
-        stop = ctx._watch(self._ring_up)
-        try:
-            with select.epoll() as poll:
-                poll.register(self._fd, select.EPOLLIN)
-                poll.register(self._wake, select.EPOLLIN)
-                poll.poll(timeout)
-        finally:
-            stop()
-            with self._idle:
-                self._waiting -= 1
-                if not self._closed and not self._waiting:
-                    self._quiet()
-                self._idle.notify_all()
-
-    def _ring_up(self) -> None:
-        try:
-            os.eventfd_write(self._wake, 1)
-        except (OSError, ValueError):  # closed meanwhile, or rung already
-            pass
-
-    def _quiet(self) -> None:
-        try:
-            os.eventfd_read(self._wake)
-        except BlockingIOError:
-            pass
-
-    async def read_batch_async(
-        self, *, timeout: Seconds | None = None, limit: int = _BATCH
-    ) -> Batch:
-        """`read_batch` for a task: the event loop watches the ring meanwhile."""
-        import asyncio
-
-        limit = _validate.integer("limit", limit)
-        patience = _validate.optional_seconds("timeout", timeout, zero=True)
-        loop = asyncio.get_running_loop()
-        ends = None if patience is None else loop.time() + patience
-        while True:
-            batch, stopped = self._take(limit)
-            if batch:
-                return batch
-            left = None if ends is None else ends - loop.time()
-            if left is not None and left <= 0.0:
-                return batch
-            context.current().check()
-            remaining = context.current().remaining()
-            if remaining is not None and (left is None or remaining < left):
-                left = remaining
-            if stopped:
-                await asyncio.sleep(_BUSY_PAUSE)
-            else:
-                await self._wait_async(left)
-
-    async def _wait_async(self, timeout: float | None) -> None:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-
-        def there() -> None:
-            if not ready.done():
-                ready.set_result(None)
-
-        def call_up() -> None:
+    def _settle(self) -> None:
+        if self._lost is not None:
             try:
-                loop.call_soon_threadsafe(there)
-            except RuntimeError:  # the loop has ended, and its tasks with it
+                self._final_lost = self._lost()
+            except ClosedError:
                 pass
-
-        # A descriptor of its own: another task of this loop may watch the ring as well, and a
-        # loop knows one callback per descriptor.
-        with self._idle:
-            self._check()
-            self._loops.add(call_up)
-            fd = os.dup(self._fd)
-        stop = context.current()._watch(call_up)
-        try:
-            loop.add_reader(fd, there)
-            await asyncio.wait_for(ready, timeout)
-        except TimeoutError:
-            pass  # the caller looks at the clock
-        finally:
-            stop()
-            loop.remove_reader(fd)
-            os.close(fd)
-            self._loops.discard(call_up)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches as they come, until the reader is closed."""
-        try:
-            while True:
-                yield self.read_batch()
-        except ClosedError:
-            return
-
-    async def __aiter__(self) -> AsyncIterator[Batch]:
-        """Batches as they come, until the reader is closed."""
-        try:
-            while True:
-                yield await self.read_batch_async()
-        except ClosedError:
-            return
-
-    def close(self) -> None:
-        """Stop reading; waits for a batch that is being taken, ends those that wait."""
-        if self._forked:
-            return
-        with self._lock:
-            if self._closed:
-                return
-            if self._lost is not None:
-                try:
-                    self._final_lost = self._lost()
-                except ClosedError:
-                    pass
-            self._closed = True
-        self._ring_up()
-        for call_up in list(self._loops):
-            call_up()
-        with self._idle:
-            self._idle.wait_for(lambda: not self._waiting, timeout=10.0)
-        self._release()
 
     def _release(self) -> None:
         for view in self._views:
             view.release()
         self._consumer.close()
         self._producer.close()
-        os.close(self._fd)
-        os.close(self._wake)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            self.close()
-
-    def _after_fork(self) -> None:
-        """The parent goes on reading; here the records would be taken away from it."""
-        self._lock = threading.Lock()
-        self._idle = threading.Condition()
-        if not self._closed:
-            self._closed = self._forked = True
-            self._release()

@@ -12,7 +12,7 @@ from . import _elf
 if TYPE_CHECKING:
     from ._elf import Elf
 
-__all__ = ("file_offset", "split_target")
+__all__ = ("file_offset", "is_go", "split_target")
 
 _TARGET = re.compile(
     r"^(?P<path>.+):(?P<symbol>[^:+]+|0x[0-9a-fA-F]+)(?:\+(?P<add>0x[\da-f]+|\d+))?$"
@@ -25,6 +25,12 @@ def split_target(target: str) -> tuple[str, str, int] | None:
     if found is None:
         return None
     return found["path"], found["symbol"], int(found["add"] or "0", 0)
+
+
+def is_go(content: bytes | memoryview) -> bool:
+    """Whether a program was built by Go, which moves its stacks."""
+    names = {section.name for section in _elf.parse(content, bpf=False).sections}
+    return bool(names & {".gopclntab", ".go.buildinfo"})
 
 
 def file_offset(content: bytes | memoryview, symbol: str) -> int:

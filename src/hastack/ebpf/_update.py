@@ -44,8 +44,9 @@ def prepare(
         raise InvalidArgument("on_incompatible", policy, "'fail', 'recreate' or 'migrate'")
     if old.closed:
         raise ClosedError(old.name)
+    rules = None
     if old._strict is not None:
-        _admit(spec, old._strict, signature, ())
+        rules = _admit(spec, old._strict, signature, ())
     kept = [name for name in old.programs if name in spec.programs]
     chosen = _chosen(spec, kept if programs is None else programs)
     shared, migrated = _maps(old, spec, policy)
@@ -59,7 +60,7 @@ def prepare(
     made = _load(spec, chosen, {**constants, **values}, sizes, shared, inner={}, btf=old._btf)
     try:
         if old._strict is not None:
-            _readback.compare(made)
+            _readback.compare(made, rules)
         for name in migrated:
             _migrate(old.maps[name], made.maps[name])
     except BaseException:

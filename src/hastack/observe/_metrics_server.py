@@ -112,9 +112,11 @@ class MetricsServer:
             return
         host, port = self._address
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # RFC 6761: it is the loopback, also where no /etc/hosts says so, as in bare containers.
+        bound = "127.0.0.1" if host == "localhost" else host
         try:
             self._listener = socket.create_server(
-                (host, port), family=family, backlog=128, reuse_port=self._shared
+                (bound, port), family=family, backlog=128, reuse_port=self._shared
             )
         except OSError as error:
             why = error.strerror

@@ -173,8 +173,41 @@ SEC("?xdp") int not_here(struct xdp_md *ctx)
 
 char LICENSE[] SEC("license") = "GPL";
 
+struct { __uint(type, BPF_MAP_TYPE_USER_RINGBUF); __uint(max_entries, 4096); } orders SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); } samples SEC(".maps");
+struct order { __u32 kind; __u32 amount; };
+const struct order *orders_event;
+const struct event *samples_event;
+__u64 ordered, amount;
+static long take(struct bpf_dynptr *each, void *context)
+{
+	struct order order;
+	if (bpf_dynptr_read(&order, sizeof(order), each, 0, 0))
+		return 0;
+	ordered++;
+	amount += order.amount;
+	return 0;
+}
+SEC("?xdp") int drain(struct xdp_md *ctx)
+{
+	bpf_user_ringbuf_drain(&orders, take, 0, 0);
+	return XDP_PASS;
+}
+SEC("?xdp") int samples_out(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	if (data + 64 > end)
+		return XDP_DROP;
+	for (__u32 n = 0; n < 1000 && n < *(__u16 *)data; n++) {
+		struct event e = { .pid = 7, .n = n, .at = bpf_ktime_get_ns(), .comm = "sampled" };
+		bpf_perf_event_output(ctx, &samples, BPF_F_CURRENT_CPU, &e, sizeof(e));
+	}
+	return XDP_PASS;
+}
+
 __u64 seen_a, seen_b;
 SEC("?uprobe") int slot_a(void *ctx) { __sync_fetch_and_add(&seen_a, 1); return 0; }
 SEC("?uprobe") int slot_b(void *ctx) { __sync_fetch_and_add(&seen_b, 1); return 0; }
+SEC("?usdt") int usdt(void *ctx) { __sync_fetch_and_add(&seen_a, 1); return 0; }
 SEC("?raw_tp/sys_enter") int raw_a(void *ctx) { __sync_fetch_and_add(&seen_a, 1); return 0; }
 SEC("?raw_tp/sys_enter") int raw_b(void *ctx) { __sync_fetch_and_add(&seen_b, 1); return 0; }

@@ -156,7 +156,7 @@ class Lines:
             await line.aclose()
 
 
-def _look(lines: weakref.ref[Lines], line: weakref.ref[Line]) -> None:
+def _look(lines: weakref.ref[Any], line: weakref.ref[Any]) -> None:
     whose, what = lines(), line()
     if whose is not None and what is not None:
         whose._look(what)

@@ -34,6 +34,7 @@ KEY = 3
 """So many characters at the begin of a line say which format is asked first."""
 
 _MOST_HINTS = 4096
+_MANY = 200  # lines of no format, until it pays to compile what tells them at once
 _CHUNK = 256  # lines; usually less than LONG characters, so that no line of them is long
 
 
@@ -50,6 +51,8 @@ class Dispatch:
         # few characters, a shortcut where one format may be asked right away.
         self._orders: dict[str, tuple[Format, ...]] = {}
         self.hints: dict[str, Hint] = {}
+        self._missed: dict[str, int] = {}  # lines that were of no format, less those that were
+        self._screens: dict[str, Callable[[str], Any] | None] = {}
         self._known: dict[tuple[str, Format], tuple[tuple[Format, ...], Hint | None]] = {}
 
     def candidates(self, first: str) -> tuple[Format, ...]:
@@ -74,6 +77,11 @@ class Dispatch:
         order = self._orders.get(first)
         if order is None:
             order = self._orders[first] = self.candidates(first)
+        missed = self._missed.get(first, 0)
+        if missed > _MANY:
+            screen = self._screen(first, order)
+            if screen is not None and screen(line) is None:
+                return None
         for each in order:
             record = each.try_parse(line)
             if record is not None:
@@ -81,8 +89,20 @@ class Dispatch:
                 hint = self.hints.get(key)
                 if hint is None or hint[1] is not each:
                     self._remember(first, key, each)
+                if missed:
+                    self._missed[first] = missed - 1
                 return each, record
+        self._missed[first] = missed + 1
         return None
+
+    def _screen(self, first: str, order: Sequence[Format]) -> Callable[[str], Any] | None:
+        """One expression instead of many, for lines that are mostly of no format."""
+        if first not in self._screens:
+            patterns = [each.pattern for each in order]
+            known = patterns and None not in patterns
+            joined = "|".join(f"(?:{each})" for each in patterns)
+            self._screens[first] = _guard(joined) if known else None
+        return self._screens[first]
 
     def _remember(self, first: str, key: str, right: Format) -> None:
         known = self._known.get((key, right))
@@ -104,13 +124,15 @@ class Dispatch:
         patterns = [each.pattern for each in rivals if _may_begin(each, key)]
         if None in patterns or len(key) < KEY:
             return order, None
-        guard = _guard("|".join(filter(None, patterns))) if patterns else None
+        joined = "|".join(f"(?:{each})" for each in patterns)
+        guard = _guard(joined) if patterns else None
         return order, (right.try_parse, right, guard)
 
 
 def _may_begin(known: Format, key: str) -> bool:
     """Whether a line that begins with ``key`` may be of that kind."""
-    return not known.marks or any(mark[:KEY] == key for mark in known.marks)
+    marks = known.marks
+    return not marks or any(key.startswith(mark) or mark.startswith(key) for mark in marks)
 
 
 @lru_cache(maxsize=256)
@@ -176,7 +198,19 @@ class Reader:
         _sum_up(batch, number)
         return batch
 
-    def _together(self, chunk: list[Any]) -> list[str] | None:
+    def one(self, line: str | bytes) -> Batch:
+        """The same for one line, without what only pays for many."""
+        batch = Batch([], [], [], [], Counts())
+        self._read_alone(line, 0, batch)
+        counts = batch.counts
+        counts.lines, counts.records = 1, len(batch.records)
+        for each in batch.formats:
+            counts.formats[each.name] = 1
+        for reject in batch.rejects:
+            counts.rejected[reject.reason] = 1
+        return batch
+
+    def _together(self, chunk: list[Any]) -> Sequence[str] | None:
         """The texts of some lines, if all of them are clean; at a fraction of the cost."""
         raw = chunk[0].__class__ is bytes
         ended = _ended(chunk[0])
@@ -199,7 +233,9 @@ class Reader:
             return None
         return texts
 
-    def _read_clean(self, texts: list[str], chunk: list[Any], number: int, batch: Batch) -> None:
+    def _read_clean(
+        self, texts: Sequence[str], chunk: list[Any], number: int, batch: Batch
+    ) -> None:
         """The inner loop."""
         hints, find = self.dispatch.hints, self.dispatch.find
         add_record, add_format = batch.records.append, batch.formats.append
@@ -217,17 +253,18 @@ class Reader:
                         add_record(record)
                         add_format(known)
                         continue
+            failed = False
             try:
                 found = find(text)
             except Exception:
-                found = None
+                found, failed = None, True
             if found is not None:
                 add_format(found[0])
                 add_record(found[1])
             else:
                 # How many lines were read before says which one this is.
                 place = len(batch.records) + len(batch.rejects)
-                self._read_other(text, chunk[place - number], place, batch)
+                self._read_other(text, chunk[place - number], place, batch, failed=failed)
         if len(batch.rejects) == before:
             batch.numbers.extend(range(number, number + len(texts)))
         else:
@@ -243,7 +280,7 @@ class Reader:
             batch.rejects.append(Reject(line, place, "too long"))
             return
         counts.long += len(line) > LONG
-        text = ""
+        text, failed = "", False
         try:
             found = self._find_raw(line)
             if found is None:
@@ -251,9 +288,9 @@ class Reader:
                 text = clean(text, counts)
                 found = self.find(text)
         except Exception:
-            found = None
+            found, failed = None, True
         if found is None:
-            self._read_other(text, line, place, batch)
+            self._read_other(text, line, place, batch, failed=failed)
         else:
             batch.formats.append(found[0])
             batch.records.append(found[1])
@@ -287,33 +324,40 @@ class Reader:
             found[1]["continuation"] = tail
         return found
 
-    def _read_other(self, text: str, line: str | bytes, place: int, batch: Batch) -> None:
+    def _read_other(
+        self, text: str, line: str | bytes, place: int, batch: Batch, *, failed: bool
+    ) -> None:
         """A line that no format knows."""
         if not text or text.isspace():
             batch.rejects.append(Reject(line, place, "empty"))
             return
-        broken = self._broken(text)
-        if broken is not None:
-            batch.rejects.append(Reject(line, place, f"{broken.name} raised an exception"))
+        if failed:
+            batch.rejects.append(Reject(line, place, f"{self._broken(text)} raised an exception"))
         elif self._miner is None:
             batch.rejects.append(Reject(line, place, "unknown format"))
         else:
             batch.formats.append(self._mined)
             batch.records.append(named(self._miner.add(text), text))
 
-    def _broken(self, text: str) -> Format | None:
-        """The format that fails at ``text`` with what is no `ValueError`."""
-        for each in self.dispatch.candidates(text[:1]):
-            try:
-                each.try_parse(text)
-            except Exception:
-                return each
-        return None
+    def _broken(self, text: str) -> str:
+        """The name of the format that fails at ``text`` with what is no `ValueError`."""
+        candidates = self.dispatch.candidates(text[:1])
+        return next((each.name for each in candidates if _fails(each, text)), "a format")
+
+
+def _fails(known: Format, text: str) -> bool:
+    try:
+        known.try_parse(text)
+    except Exception:
+        return True
+    return False
 
 
 def named(mined: Any, text: str) -> Record:
     """The record of a line of which only the template is known."""
-    arguments = {f"arg{place}": value for place, value in enumerate(mined.values, start=1)}
+    arguments = getattr(mined, "fields", None)  # with names and types, if the miner has them
+    if arguments is None:
+        arguments = {f"arg{place}": value for place, value in enumerate(mined.values, start=1)}
     return {"template": mined.template, "message": text, **arguments}
 
 

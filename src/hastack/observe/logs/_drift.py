@@ -13,7 +13,7 @@ import attrs
 
 from ._convert import Converter
 from ._sample import Reservoir
-from ._schema_fields import MAX_FIELDS, Count, fields_of
+from ._schema_fields import MAX_FIELDS, SIGHTINGS, Count, fields_of
 from ._value_types import type_of
 from ._vote import Verdict, decided_values, holds, vote
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ("Drift", "FieldWatch")
 
 _LEAST: Final = 10  # values that a window must have to say something; fewer wait for the next
-_SIGHTINGS: Final = 3  # after so many an unknown field is one: keys that are data come once
 
 
 @final
@@ -66,7 +65,8 @@ class FieldWatch:
             return None
         self.strikes += 1
         _merge(self._struck, window)
-        if self.strikes < self.sustain:
+        # Of a field that was always null nothing is given up.
+        if self.strikes < self.sustain and self.type != "null":
             return None
         verdict = vote(self._struck)
         self.strikes = 0
@@ -249,7 +249,7 @@ class Drift:
             if count is None or not _inside(level.path, objects):
                 continue
             room = MAX_FIELDS - len(level.names)
-            ready = [name for name, each in count.children.items() if each.seen >= _SIGHTINGS]
+            ready = [name for name, each in count.children.items() if each.seen >= SIGHTINGS]
             grown = Count()
             grown.children = {name: count.children.pop(name) for name in ready[:room]}
             news += fields_of(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ("Follow",)
 
 _OLD = 16  # rotated files that one path keeps open
+_TICK = 20_000_000  # nanoseconds by which a file system's clock may be behind
 _SOON = 0.02  # seconds to the next look after something came
 
 
@@ -250,6 +251,12 @@ class _Path:
         self._ends = deque(before.ends, maxlen=2 * _OLD)  # where reading of earlier ones ended
         self._vanished = False
         self._first = True
+        self._begun_with: Found | None = None
+        if before == Progress():
+            # From now on the path is followed, though the first look may come later.
+            self._begun_with = self._stat()
+            self._beside = frozenset(self._siblings())
+            self._since = time.time_ns() - _TICK
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -267,6 +274,9 @@ class _Path:
             step = next_step(tail.identity, tail.offset, size, path, known=known)
         if step is Step.READ:
             assert tail is not None
+            if not tail.offset:
+                # Nothing of it is known yet, so it may have been copied and truncated unseen.
+                yield from self._between(tail.born, most)
             yield from self._read(tail, most)
         elif step is Step.TRUNCATED:
             yield from self._truncated(most, now)
@@ -361,6 +371,8 @@ class _Path:
         """Files that the path led to while nobody looked."""
         path = self._stat()
         opened = {each.identity for each in self._old}
+        if self._current is not None:
+            opened.add(self._current.identity)  # moved away, perhaps, before anybody noticed
         if path is not None:
             opened.add(path.identity)
         siblings = self._siblings()
@@ -382,7 +394,7 @@ class _Path:
     def _retire(self, now: float) -> None:
         tail, self._current = self._current, None
         if tail is not None:
-            self._since = tail.changed
+            self._since = tail.changed if tail.offset else tail.born
             self._ends.append(_here(tail))
             tail.until = now + self._wait
             self._old.append(tail)
@@ -393,6 +405,8 @@ class _Path:
         if resume:
             yield from self._go_on(resume, most)
             self._resume = ()
+        elif first:
+            yield from self._from_the_start(most)
         if self._current is None:
             if self._since is not None:
                 yield from self._between(self._since, most)
@@ -400,7 +414,7 @@ class _Path:
             if tail is None:
                 self._first = first
                 return
-            if first and self._at_end and not resume:
+            if first and self._at_end and not resume and self._begun_with is not None:
                 tail.skip_to_end()
             self._current = tail
         self._real = os.path.realpath(self._name)
@@ -408,6 +422,17 @@ class _Path:
         if self._vanished:
             self._vanished = False
             self._say("returned")
+
+    def _from_the_start(self, most: int) -> Iterator[Chunk]:
+        """The file that the path led to at first, if it was moved away before the first look."""
+        begun, path = self._begun_with, self._stat()
+        if begun is None or path is None or path.identity == begun.identity:
+            return
+        for each in self._siblings():
+            if each.identity == begun.identity and each.size >= begun.size:
+                tail = self._reopen(each, begun.size if self._at_end else 0, b"")
+                if tail is not None:
+                    yield from self._drain(tail, most)
 
     def _go_on(self, resume: tuple[Generation, ...], most: int) -> Iterator[Chunk]:
         """Where a checkpoint says that the last follower was."""

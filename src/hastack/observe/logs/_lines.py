@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import final
 
 from ._protocols import Line  # noqa: TC001  # attrs and get_type_hints() want it here
 
-__all__ = ("LineSplitter", "lines_of")
+__all__ = ("LineSplitter", "Utf8", "lines_of")
 
 
 def lines_of(whole: bytes) -> list[Line]:
@@ -98,3 +99,38 @@ class LineSplitter:
         self._held = 0
         self._skipping = False
         return last
+
+
+@final
+class Utf8:
+    """Makes UTF-8 of a stream that says by its first two bytes that it is UTF-16.
+
+    Anything else passes as it is.
+    """
+
+    __slots__ = ("_decoder", "_head")
+
+    def __init__(self) -> None:
+        self._head: bytes | None = b""
+        self._decoder: codecs.IncrementalDecoder | None = None
+
+    def feed(self, piece: bytes) -> bytes:
+        """The same in UTF-8, as far as it is whole characters."""
+        if self._head is not None:
+            piece = self._head + piece
+            if len(piece) < 2:
+                self._head = piece
+                return b""
+            self._head = None
+            if piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+        if self._decoder is None:
+            return piece
+        return self._decoder.decode(piece).encode("utf-8", "replace")
+
+    def finish(self) -> bytes:
+        """What is left at the end."""
+        head, self._head = self._head, None
+        if self._decoder is not None:
+            return self._decoder.decode(b"", final=True).encode("utf-8", "replace")
+        return head or b""

@@ -16,15 +16,24 @@ from math import log2
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ._redact_cards import CARD, is_card
-from ._redact_ips import V4, V6, parsed
+from ._redact_ips import V4, V6
 from ._redact_scan import NAMES, PIECES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._redact_ips import Address
-
-__all__ = ("KINDS", "REPLACED", "Replace", "cards", "emails", "ips", "random", "secrets", "tokens")
+__all__ = (
+    "KINDS",
+    "REPLACED",
+    "Replace",
+    "cards",
+    "emails",
+    "ips",
+    "logins",
+    "random",
+    "secrets",
+    "tokens",
+)
 
 KINDS: Final = ("email", "token", "secret", "card", "ip", "random")
 """The words for what is found: a secret is what a name says is one, random what looks like it."""
@@ -85,16 +94,21 @@ _TOKEN: Final = re.compile(  # the first character first: see `_redact_cards.CAR
     r"(?<=e)yJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+)?+"
     r"|(?<=A)(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}|(?<=A)Iza[A-Za-z0-9_-]{30,}+"
     r"|(?<=g)h[pousr]_[A-Za-z0-9]{20,}+|(?<=g)ithub_pat_[A-Za-z0-9_]{20,}+"
-    r"|(?<=g)lpat-[A-Za-z0-9_-]{16,}+|(?<=x)ox[abposr]-[A-Za-z0-9-]{10,}+"
+    r"|(?<=g)lpat-[A-Za-z0-9_-]{16,}+|(?<=x)ox[abposr]-[A-Za-z0-9-]{15,}+"
     r"|(?<=n)pm_[A-Za-z0-9]{30,}+|(?<=p)ypi-[A-Za-z0-9_-]{40,}+"
     r"|(?<=[srp])k_(?:live|test)_[A-Za-z0-9]{16,}+|(?<=s)k-[A-Za-z0-9_-]{32,}+"
-    r"|(?<=S)G\.[A-Za-z0-9_-]{16,}+\.[A-Za-z0-9_-]{16,}+)",
+    r"|(?<=S)G\.[A-Za-z0-9_-]{20,}+\.[A-Za-z0-9_-]{20,}+)",
     re.DOTALL,
 )
 
 
 def tokens(text: str, replace: Replace) -> str:
-    """Credentials that are known by their form: of AWS, GitHub, Slack and others, JWT, keys."""
+    """Tokens that are known by their prefix: of AWS, GitHub, Slack and others, and JWT."""
+    return _TOKEN.sub(lambda found: replace(found[0]), text)
+
+
+def logins(text: str, replace: Replace) -> str:
+    """Credentials known by what stands before them: private keys, passwords in URLs, schemes."""
     if "-----BEGIN" in text:
         text = _PEM.sub(lambda found: replace(found[0]), text)
     if "://" in text:
@@ -103,7 +117,7 @@ def tokens(text: str, replace: Replace) -> str:
         text = _BEARER.sub(lambda found: _bearer(found, replace), text)
     if "asic" in text or "ASIC" in text:
         text = _BASIC.sub(lambda found: _basic(found, replace), text)
-    return _TOKEN.sub(lambda found: replace(found[0]), text)
+    return text
 
 
 def _login(found: re.Match[str], replace: Replace) -> str:
@@ -207,10 +221,16 @@ def cards(text: str, replace: Replace) -> str:
         end = found.end()
         if len(digits) == 19 and len(found[0]) == 23 and not is_card(digits):
             digits, end = digits[:16], end - 4  # three digits of something else
-        if is_card(digits):
+        if is_card(digits) and not _is_identifier(text, found.start(), digits):
             parts += [text[done : found.start()], replace(digits)]
             done = at = end
     return "".join([*parts, text[done:]]) if parts else text
+
+
+def _is_identifier(text: str, start: int, digits: str) -> bool:
+    """``blk_-4608999687919862906``: few cards have other than 14 to 16 digits, and many ids do."""
+    before = text[start - 1 : start]
+    return not 14 <= len(digits) <= 16 and (before.isalnum() or before in {"_", "-"})
 
 
 _RANDOM: Final = re.compile(r"(?<![A-Za-z0-9_+-])[A-Za-z0-9_+-]{32,}+={0,2}")
@@ -262,15 +282,8 @@ def entropy(word: str) -> float:
     return -sum(n / size * log2(n / size) for n in Counter(word).values())
 
 
-def ips(text: str, replace: Callable[[Address, str], str]) -> str:
-    """IP addresses; ``replace`` gets the address and how it was written."""
-
-    def check(found: re.Match[str]) -> str:
-        address, written = parsed(found[0])
-        if address is None:
-            return found[0]
-        return replace(address, written) + found[0][len(written) :]
-
+def ips(text: str, replace: Replace) -> str:
+    """What may be an IP address; ``replace`` makes sure of it."""
     if "::" in text or text.count(":") >= 6:  # six, and an IPv4 address behind them
-        text = V6.sub(check, text)
-    return V4.sub(check, text)
+        text = V6.sub(lambda found: replace(found[0]), text)
+    return V4.sub(lambda found: replace(found[0]), text)

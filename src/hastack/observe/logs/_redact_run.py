@@ -13,20 +13,19 @@ from uuid import UUID
 from . import _redact_find as find
 from . import _redact_scan as scan
 from ._redact_cards import is_card
-from ._redact_ips import masked, written
+from ._redact_ips import masked, parsed, written
 from ._redact_names import plain
 from ._value_types import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ._redact_ips import Address
     from ._redact_names import Names
 
 __all__ = ("Policy", "Run", "digest")
 
 _Container: TypeAlias = "dict[Any, Any] | list[Any]"
-_HARMLESS: Final = frozenset({int, float, bool, type(None), datetime, UUID})
+_HARMLESS: Final = frozenset({float, bool, type(None), datetime, UUID})
 _LONG_INT: Final = 10**12  # from here on an int may be the number of a card
 _REMEMBERED: Final = 4096  # hashes, and the keys of objects
 _DEEP: Final = 32  # levels of lists and objects within each other
@@ -34,6 +33,7 @@ _CHUNK: Final = 2048  # texts that are searched at once
 _ROUNDS: Final = 4  # in which a text that was changed is searched again
 _FINDERS: Final[tuple[tuple[str, int, Any], ...]] = (
     ("secret", scan.SECRET, find.secrets),  # first: others find parts of what is whole here
+    ("token", scan.LOGIN, find.logins),
     ("token", scan.TOKEN, find.tokens),
     ("email", scan.EMAIL, find.emails),
     ("card", scan.CARD, find.cards),
@@ -85,6 +85,7 @@ class Policy:
         self._key = key
         self._key_id = key_id
         self._hashes: dict[str, str] = {}
+        self._addresses: dict[str, str] = {}
         self._plans: dict[Any, Plan | None] = {}
 
     def plan(self, container: Any, path: str) -> Plan | None:
@@ -113,6 +114,23 @@ class Policy:
         plan.renamed = bool(Run(self).texts(names))
         return plan if plan.kept or plan.secret or plan.renamed else None
 
+    def address(self, text: str) -> str:
+        """What stands for an address; for what is none, itself."""
+        found = self._addresses.get(text)
+        if found is None:
+            address, part = parsed(text)
+            if address is None:
+                found = text
+            elif self.actions["ip"] == "hash":
+                found = self.hash("ip", written(address)) + text[len(part) :]
+            else:
+                left = masked(address, *self.bits)
+                found = text if left == address else written(left) + text[len(part) :]
+            if len(self._addresses) >= _REMEMBERED:
+                self._addresses.clear()
+            self._addresses[text] = found
+        return found
+
     def hash(self, kind: str, value: str) -> str:
         """What stands for a value: equal for equal ones."""
         found = self._hashes.get(value)
@@ -138,7 +156,7 @@ class Run:
             if self._actions[kind] != "keep"
         ]
         if self._actions["ip"] != "keep":
-            self._steps.append((scan.IP, partial(find.ips, replace=self._address)))
+            self._steps.append((scan.IP, partial(find.ips, replace=self._ip)))
         self._wanted = sum(flag for flag, _ in self._steps)
 
     def _count(self, kind: str) -> None:
@@ -150,28 +168,28 @@ class Run:
             return self._policy.hash(kind, value)
         return f"[{kind}]"
 
-    def _address(self, address: Address, text: str) -> str:
-        if self._actions["ip"] == "hash":
-            return self._replaced("ip", written(address))
-        left = masked(address, *self._policy.bits)
-        if left == address:
-            return text
-        self._count("ip")
-        return written(left)
+    def _ip(self, text: str) -> str:
+        """For what looks like an address."""
+        new = self._policy.address(text)
+        if new != text:
+            self._count("ip")
+        return new
 
     def texts(self, texts: list[str]) -> list[int]:
         """Replace those of the texts in which something is found; which they were."""
         changed: list[int] = []
         for start in range(0, len(texts), _CHUNK):
-            todo = self._once(texts, range(start, min(start + _CHUNK, len(texts))))
+            which = range(start, min(start + _CHUNK, len(texts)))
+            todo = self._once(texts, which, self._wanted)
             changed += todo
             for _ in range(_ROUNDS):  # what stood beside something may be whole only now
-                todo = self._once(texts, todo) if todo else todo
+                if todo:  # names were first, and no mark makes one
+                    todo = self._once(texts, todo, self._wanted & ~scan.SECRET)
         return changed
 
-    def _once(self, texts: list[str], which: Sequence[int]) -> list[int]:
+    def _once(self, texts: list[str], which: Sequence[int], wanted: int) -> list[int]:
         changed = []
-        for at, flags in scan.suspects([texts[n] for n in which], self._wanted).items():
+        for at, flags in scan.suspects([texts[n] for n in which], wanted).items():
             old = new = texts[which[at]]
             for flag, step in self._steps:
                 if flags & flag:
@@ -209,13 +227,15 @@ class Run:
                     values = [value for key, value in container.items() if key not in plan.kept]
             plans.append(plan)
             starts.append(len(texts))
-            seen = 0
+            seen = False
             for value in values:
-                kind = value.__class__
-                if kind is str:
+                if value.__class__ is str:
                     add(value)
-                elif kind not in _HARMLESS or (kind is int and value >= _LONG_INT):
-                    seen = 1
+                elif value.__class__ is int:
+                    if value >= _LONG_INT:
+                        seen = True
+                elif value.__class__ not in _HARMLESS:
+                    seen = True
             if seen:
                 odd.append(number)
         self._put_back(level, plans, texts, starts)  # before what is no text may become one
@@ -290,7 +310,7 @@ class Run:
                 container[key] = value
                 names = path if isinstance(container, list) else f"{path}{plain(str(key))}."
                 inner.append((value, names))
-            elif kind not in _HARMLESS or kind is int:
+            elif kind not in _HARMLESS:
                 container[key] = self._other(value)
         return inner
 
@@ -301,7 +321,7 @@ class Run:
         if isinstance(value, (IPv4Address, IPv6Address)):
             if self._actions["ip"] == "keep":
                 return value
-            new = self._address(value, str(value))
+            new = self._ip(written(value))
             return new if self._actions["ip"] == "hash" else type(value)(new)
         if isinstance(value, str):
             one = [str(value)]

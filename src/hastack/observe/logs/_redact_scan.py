@@ -21,6 +21,7 @@ __all__ = (
     "CARD",
     "EMAIL",
     "IP",
+    "LOGIN",
     "LONG",
     "NAMES",
     "PIECES",
@@ -75,12 +76,13 @@ _MAIL: Final = re.compile(rb"(?:@|%40)[^\0\s\"'<>()@,;:/]{1,253}?\.[^\0\s]")
 _LOGIN: Final = re.compile(rb"://[^\0\s/@:]{0,64}+:[^\0\s/@]{1,256}+@")
 _SCHEME: Final = re.compile(rb"[a-z]+[ \t]+[^\0\s]")
 _GROUPS: Final = re.compile(rb"0000s(?:0000s0000|000000s0000)")
+_PREFIXES: Final = frozenset(b"ghp gho ghu ghs ghr git glp xox npm pyp sk_ pk_ rk_ sk-".split())
 _WORDS: Final = re.compile(rb"t++")
 _ZEROS: Final = re.compile(rb"0++")
 _CARD_FIRST: Final = frozenset(b"23456")
 
 
-EMAIL, TOKEN, SECRET, CARD, RANDOM, IP = (1 << at for at in range(6))
+EMAIL, LOGIN, TOKEN, SECRET, CARD, RANDOM, IP = (1 << at for at in range(7))
 
 
 def suspects(texts: Sequence[str], wanted: int) -> dict[int, int]:
@@ -88,7 +90,7 @@ def suspects(texts: Sequence[str], wanted: int) -> dict[int, int]:
 
     Args:
         texts: All of them.
-        wanted: What is looked for: `EMAIL`, `TOKEN`, `SECRET`, `CARD`, `RANDOM` and `IP` added up.
+        wanted: What is looked for: `EMAIL`, `LOGIN`, `TOKEN` and so on, added up.
     """
     joined = "\0".join(texts)
     if joined.count("\0") >= len(texts):
@@ -99,22 +101,25 @@ def suspects(texts: Sequence[str], wanted: int) -> dict[int, int]:
         _pieces(data, b"@", found, EMAIL, lambda at: _MAIL.match(data, at))
         if b"%" in data:
             _pieces(data, b"%40", found, EMAIL, lambda at: _MAIL.match(data, at))
+    if wanted & LOGIN:
+        _pieces(data, b"@", found, LOGIN, lambda at: _is_login(data, at))
+        _pieces(data, b"-----BEGIN", found, LOGIN)
     if wanted & TOKEN:
-        _pieces(data, b"@", found, TOKEN, lambda at: _is_login(data, at))
-        _pieces(data, b"-----BEGIN", found, TOKEN)
+        _pieces(data, b"eyJ", found, TOKEN)  # the parts of a JWT may be short
     if wanted & (TOKEN | RANDOM):
         _long_words(data, found, wanted & (TOKEN | RANDOM))
     if wanted & CARD:
         _cards(data, found)
-    if wanted & (TOKEN | SECRET):
+    if wanted & (LOGIN | SECRET):
         bare = data.translate(_SMALL, _ASIDE)
-        if wanted & TOKEN:
+        if wanted & LOGIN:
             for piece in (b"bearer", b"basic"):
-                _pieces(bare, piece, found, TOKEN, lambda at: _SCHEME.match(bare, at))
+                _pieces(bare, piece, found, LOGIN, lambda at: _SCHEME.match(bare, at))
         if wanted & SECRET:
             for piece in PIECES:
                 _pieces(bare, piece, found, SECRET, lambda at: _named(bare, at))
     if wanted & IP:
+        # Without digits an IPv4 address is three dots, and an IPv6 one mostly has two colons.
         _pieces(data.translate(None, _DIGITS), b"...", found, IP)
         _pieces(data, b"::", found, IP)
         _pieces(data.translate(None, _HEX), b"::::::", found, IP)
@@ -155,13 +160,13 @@ def _pieces(
 
 
 def _long_words(data: bytes, found: dict[int, int], flag: int) -> None:
-    """Texts with words so long that they may be tokens, with capitals: hashes have none."""
+    """Texts with words so long that they may be tokens. Hashes have no capitals, nor a prefix."""
 
-    def has_capitals(at: int, end: int) -> bool:
+    def may_be(at: int, end: int) -> bool:
         word = data[at:end]
-        return word != word.lower()
+        return word != word.lower() or word[:3] in _PREFIXES
 
-    _runs(data.translate(_AS_WORDS), b"t" * LONG, _WORDS, found, flag, has_capitals)
+    _runs(data.translate(_AS_WORDS), b"t" * LONG, _WORDS, found, flag, may_be)
 
 
 def _cards(data: bytes, found: dict[int, int]) -> None:

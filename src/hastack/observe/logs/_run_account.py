@@ -11,9 +11,20 @@ if TYPE_CHECKING:
 
     from ._protocols import BatchLike
 
-__all__ = ("Account", "Ledger")
+__all__ = ("Account", "Ledger", "Tally")
 
 _REASONS = 1000  # different reasons of rejects that are told apart
+
+
+@final
+@attrs.frozen
+class Tally:
+    """What a worker process counted before it chose records and encoded them."""
+
+    records: int
+    filtered: int
+    by_format: Mapping[str, int]
+
 
 _CLEANED = ("crlf", "ansi", "nul", "invalid", "bom", "long")
 
@@ -104,16 +115,23 @@ class Ledger:
 
     def book(self, source: str, lines: int, batch: BatchLike) -> bool:
         """Count a batch; whether all of its ``lines`` are in it."""
+        tally: Tally | None = getattr(batch, "tally", None)
         records, rejects = len(batch.records), len(batch.rejects)
+        if tally is not None:  # a worker process kept back what nobody has to see here
+            records = tally.records
+            self.filtered += tally.filtered
         self.lines += lines
         self.records += records
         self.rejects += rejects
         self.batches += 1
         self.by_source[source] = self.by_source.get(source, 0) + lines
         by_format = self.by_format
-        for found in batch.formats:
-            name = found.name
-            by_format[name] = by_format.get(name, 0) + 1
+        if tally is not None:
+            for name, count in tally.by_format.items():
+                by_format[name] = by_format.get(name, 0) + count
+        else:
+            for found in batch.formats:
+                by_format[found.name] = by_format.get(found.name, 0) + 1
         for reject in batch.rejects:
             reason = reject.reason
             if reason not in self.by_reason and len(self.by_reason) >= _REASONS:

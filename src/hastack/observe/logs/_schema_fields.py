@@ -13,12 +13,15 @@ from ._vote import vote
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ("MAX_FIELDS", "Count", "Path", "SchemaField", "fields_of", "writes_numbers")
+__all__ = ("MAX_FIELDS", "SIGHTINGS", "Count", "Path", "SchemaField", "fields_of", "writes_numbers")
 
 Path: TypeAlias = tuple[str, ...]
 """The keys on the way to a value: ``("http", "status")``."""
 
 MAX_FIELDS: Final = 512  # of one object; what has more is a map, and its keys are data
+SIGHTINGS: Final = 3  # after so many a key among many is a field: keys that are data come once
+_FEW: Final = 32  # keys, which may all be rare
+_RARE: Final = 20  # is a key that fewer than one object in so many has
 _MAX_DEPTH: Final = 8
 _MAX_ITEMS: Final = 32  # of a list that are looked at
 _EXAMPLES: Final = 3
@@ -130,6 +133,15 @@ class Count:
                 self.examples.append(short)
 
     @property
+    def is_map(self) -> bool:
+        """Whether the keys of the objects here are data, such as ids: very many, or all rare."""
+        keys = len(self.children)
+        if keys <= _FEW:
+            return False
+        seen = sum(child.seen for child in self.children.values())
+        return keys > MAX_FIELDS or seen * _RARE < keys * self.objects
+
+    @property
     def seen(self) -> int:
         """How often there was something at this place, null included."""
         return sum(self.tally.values())
@@ -182,7 +194,10 @@ def fields_of(
         nullable: Whether it may be missing, and all its fields with it.
     """
     found: list[SchemaField] = []
+    least = SIGHTINGS if count.is_map else 1
     for name, child in count.children.items():
+        if child.seen < least:
+            continue
         said = declared.get(name)
         path = (*parent, name)
         found += _field(child, path, records, said, numbers and said != "str", nullable)
@@ -206,10 +221,10 @@ def _field(
         word = declared
     inner: list[SchemaField] = []
     if word == "object":
-        if 0 < len(count.children) <= MAX_FIELDS and len(path) <= _MAX_DEPTH:
+        if count.children and not count.is_map and len(path) <= _MAX_DEPTH:
             inner = fields_of(count, records=count.objects, numbers=numbers, parent=path)
         else:
-            word = "json"  # a map, an empty object, or deeper than anyone wants columns
+            word = "json"  # keys that are data, none, or deeper than anyone wants columns
     empty = count.tally.get("null", 0) + (count.tally.get("blank", 0) if word != "str" else 0)
     field = SchemaField(
         path=path,

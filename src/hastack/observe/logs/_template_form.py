@@ -145,16 +145,22 @@ class Form:
             tokens[i] = masks[i] = wide if _matcher(wide)(gathered[i]) else HOLE
         return Form(tuple(tokens), tuple(masks), self.gaps)
 
-    def joined(self, other: Form) -> Form:
-        """A form for the lines of both, which have the same tokens but for values."""
+    def joined(self, others: Sequence[Form]) -> Form:
+        """A form for the lines of all, which have the same tokens but for values."""
+        forms = (self, *others)
         tokens, masks = [], []
-        for a, b, m, n in zip(self.tokens, other.tokens, self.masks, other.masks, strict=True):
-            mask = m
-            if m != n:
-                start, end = edges([m, n])
-                mask = start + HOLE + end
-            masks.append(mask)
-            tokens.append(a if a == b and m == n else mask)
+        for said, kinds in zip(
+            zip(*(form.tokens for form in forms), strict=True),
+            zip(*(form.masks for form in forms), strict=True),
+            strict=True,
+        ):
+            if len(set(kinds)) > 1:
+                start, end = edges(kinds)
+                masks.append(start + HOLE + end)
+                tokens.append(masks[-1])
+            else:
+                masks.append(kinds[0])
+                tokens.append(said[0] if len(set(said)) == 1 else kinds[0])
         return Form(tuple(tokens), tuple(masks), self.gaps)
 
     def with_lists(self, pattern: Pattern, lists: Pattern) -> Form:
@@ -183,10 +189,9 @@ def first_form(line: str, words: Sequence[str], pattern: Pattern) -> Form:
             tokens.append(mask)
             masks.append(mask)
             continue
-        found = _matcher(mask)(word)
+        found = None if mask == HOLE else _matcher(mask)(word)
         if found is None:
-            # A value holds what separates it from the next one.
-            mask, found = HOLE, _matcher(HOLE)(word)
+            mask = HOLE  # a value holds what separates it from the next one
         masks.append(mask)
         tokens.append(_softened(mask, found.groups() if found else (word,)))
     return Form(tuple(tokens), tuple(masks), _gaps(line, len(tokens)))

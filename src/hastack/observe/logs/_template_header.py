@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ("Header", "detect_header")
 
-_SAMPLE = 400
+_SAMPLE = 200
+_WIDEST = 256
 _FEWEST = 5
 _MOST = 0.9
 _COLUMNS = 14
 _GAP = 2
-_NAME = 80
+_NAME = 160
+_WORDS = 4
 
 _CLASSES = (
     ("time", re.compile(r"\[?\W?[\w./:-]{0,40}?[0-9]{1,2}:[0-9]{2}(?![0-9]).*", re.DOTALL)),
@@ -48,6 +50,7 @@ _CLASSES = (
     ("bracket", re.compile(r"\[.*\]:?", re.DOTALL)),
     ("dash", re.compile(r"[-|:]")),
 )
+_TOKEN = re.compile(r"\S+")
 _PLACE = re.compile(r"(?=\D*[0-9])[A-Za-z][\w./:-]*")
 _TIMES = frozenset({"time", "date", "epoch"})
 _SEPARATORS = (": ", " - ")
@@ -56,18 +59,26 @@ _SEPARATORS = (": ", " - ")
 def _columns(line: str) -> list[tuple[str, int]]:
     """The first tokens and where they end; a bracket with blanks in it is one."""
     found: list[tuple[str, int]] = []
-    at, size = 0, len(line)
-    while at < size and len(found) < _COLUMNS:
-        while at < size and line[at].isspace():
-            at += 1
-        start, depth = at, 0
-        while at < size and at - start < 256 and (depth > 0 or not line[at].isspace()):
-            if line[start] == "[":
-                depth += (line[at] == "[") - (line[at] == "]")
-            at += 1
-        if at > start:
-            found.append((line[start:at], at))
+    at = 0
+    while len(found) < _COLUMNS:
+        token = _TOKEN.search(line, at)
+        if token is None:
+            break
+        start, at = token.span()
+        depth = line.count("[", start, at) - line.count("]", start, at)
+        if depth > 0 and line[start] == "[":
+            at = _closed(line, at, depth, start + _WIDEST)
+        found.append((line[start:at], at))
     return found
+
+
+def _closed(line: str, at: int, depth: int, end: int) -> int:
+    """Where brackets that are open at ``at`` close and the token ends; there, if not before ``end``."""
+    for i in range(at, min(end, len(line))):
+        depth += (line[i] == "[") - (line[i] == "]")
+        if depth <= 0 and (i + 1 == len(line) or line[i + 1].isspace()):
+            return i + 1
+    return at
 
 
 def _classes(text: str) -> set[str]:
@@ -115,13 +126,13 @@ class Header:
 def _after(line: str, start: int, separator: str) -> int | None:
     """Where the message begins when a name and then the separator follow."""
     at = (line + " ").find(separator, start, start + _NAME)
-    if at < 0 or len(line[start:at].split()) > 3:
+    if at < 0 or len(line[start:at].split()) > _WORDS:
         return None
     return min(at + len(separator), len(line))
 
 
 def detect_header(lines: Iterable[str]) -> Header | None:
-    """The header of the lines, from up to 400 of them; None when most have none that is known.
+    """The header of the lines, from some hundreds of them; None when most have none that is known.
 
     A header has the time in it. It goes on to the last column that looks the same in nine of ten
     lines, and to the colon or dash behind a name there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import eq
 from typing import TYPE_CHECKING
 
 from ._template_form import Form, first_form
@@ -10,7 +11,7 @@ from ._template_names import slots
 from ._template_tokens import LIST, OPEN, normal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ._template_names import Slot
     from ._template_tokens import Pattern
@@ -19,23 +20,28 @@ __all__ = ("Entry", "Index")
 
 _LONG_RUN = 3
 _SAMPLES = 32
+_LONG_SAMPLE = 1024
+_LONG_EXAMPLE = 2048
+_LONG_PATTERN = 2048
 _COLUMNS = 16
 _PATIENCE = 16
+_BATCH = 64
 
 
 class Entry:
     """One template: how its lines look, how it reads, and what was seen of it."""
 
     __slots__ = (
-        *("_slots", "count", "example", "form", "id"),
+        *("_slots", "count", "example", "flat", "form", "id"),
         *("into", "reasons", "row", "samples", "seen"),
     )
 
     def __init__(self, number: int, row: Pattern, form: Form, example: str) -> None:
         self.id = number
         self.row = row
+        self.flat = _flat(row)
         self.form = form
-        self.example = example
+        self.example = example[:_LONG_EXAMPLE]
         self.count = 0
         self.seen = 0
         self.into: Entry | None = None  # the template that took this one in
@@ -48,9 +54,10 @@ class Entry:
         self.seen = tick
         count = self.count = self.count + 1
         if len(self.samples) < _SAMPLES:
-            self.samples.append(values)
-        elif not count & (count - 1) and self.samples:
-            self.samples[count.bit_length() % len(self.samples)] = values
+            if sum(map(len, values)) <= _LONG_SAMPLE:
+                self.samples.append(values)
+        elif not count & (count - 1) and sum(map(len, values)) <= _LONG_SAMPLE:
+            self.samples[count.bit_length() % _SAMPLES] = values
 
     def current(self) -> Entry:
         """The template that lines of this one have today."""
@@ -107,10 +114,14 @@ class Index:
             entry = self._search(pattern)
             if entry is None:
                 return None
-            if len(self.known) >= self.max_patterns:
-                self.known.clear()
-        self.known[pattern] = entry
+        self._remember(pattern, entry)
         return entry
+
+    def _remember(self, pattern: Pattern, entry: Entry) -> None:
+        if len(self.known) >= self.max_patterns:
+            self.known.clear()
+        if sum(map(len, pattern)) <= _LONG_PATTERN:
+            self.known[pattern] = entry
 
     def _search(self, pattern: Pattern) -> Entry | None:
         row = tuple(map(normal, pattern))
@@ -138,23 +149,22 @@ class Index:
             line: The line.
             pattern: How it looks.
             said: Its tokens.
-            settle: Whether to look at once for others that it belongs to.
+            settle: Whether to look at once for others that it belongs to, not only when there are
+                many new ones.
         """
         row = tuple(map(normal, pattern))
         entry = Entry(self.next_id, row, first_form(line, said, pattern), line)
         self.next_id += 1
         self.put(entry)
-        self._unify(_flat(row))
+        self._unify(entry.flat)
         if entry.into is None:
             length = len(row)
-            self._fresh[length] = self._fresh.get(length, 0) + 1
-            ripe = self._near.ripe(row)
-            if settle and (ripe or self._due(length)):
+            fresh = self._fresh[length] = self._fresh.get(length, 0) + 1
+            ripe = self._near.ripe(row) if settle else fresh > _BATCH
+            if (ripe and settle) or ((ripe or settle) and self._due(length)):
                 self.settle(length)
         entry = entry.current()
-        if len(self.known) >= self.max_patterns:
-            self.known.clear()
-        self.known[pattern] = entry
+        self._remember(pattern, entry)
         return entry
 
     def _unify(self, flat: Pattern) -> None:
@@ -208,16 +218,15 @@ class Index:
         first, *others = members
         for entry in members:
             self._drop(entry)
-        form = first.form
+        form = first.form.joined([entry.form for entry in others])
         for entry in others:
-            form = form.joined(entry.form)
             entry.into = first
             self._alias(entry.id, first.id)
             first.count += entry.count
             first.seen = max(first.seen, entry.seen)
         if form.tokens != first.form.tokens:
             first.samples = resampled(members, form)
-        first.form, first.row, first.reasons = form, row, dict(reasons)
+        first.form, first.row, first.flat, first.reasons = form, row, _flat(row), dict(reasons)
         self.put(first)
 
     def widen(self, entry: Entry, said: Sequence[str], pattern: Pattern) -> tuple[str, ...]:
@@ -241,7 +250,7 @@ class Index:
                 self._fresh[len(twin.row)] = self._fresh.get(len(twin.row), 0) + 1
                 twin.samples = list(entry.samples)
             elif twin.form.tokens != entry.form.tokens:
-                form = twin.form.joined(entry.form)
+                form = twin.form.joined([entry.form])
                 twin.samples = resampled([twin, entry], form)
                 twin.form = form
             twin.count += entry.count
@@ -249,7 +258,7 @@ class Index:
             twin.reasons = entry.reasons | twin.reasons
             moved[entry.id] = twin.id
         for entry in other.entries.values():
-            self._unify(_flat(entry.row))
+            self._unify(entry.flat)
         self.tick += other.tick
         self.evicted += other.evicted
         self.settle_all()
@@ -299,24 +308,28 @@ class Index:
         self.entries[entry.id] = entry
         self._rows[row] = entry
         self._lengths.setdefault(len(row), set()).add(entry.id)
-        flat = _flat(row)
-        if len(flat) > 1:
-            self._lists.setdefault(flat, set()).add(entry.id)
+        if len(entry.flat) > 1:
+            self._lists.setdefault(entry.flat, set()).add(entry.id)
         columns = self._signature(row)
         if columns:
             by_rest = self._open.setdefault(len(row), {}).setdefault(columns, {})
             by_rest.setdefault(without(row, columns), []).append(entry)
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Makes the templates of a saved index known, which may have waited to be settled."""
+        for entry in entries:
+            self.put(entry)
+            self._fresh[len(entry.row)] = 1
 
     def _drop(self, entry: Entry) -> None:
         row = entry.row
         del self.entries[entry.id]
         self._rows.pop(row, None)
         self._lengths[len(row)].discard(entry.id)
-        flat = _flat(row)
-        if len(flat) > 1:
-            self._lists[flat].discard(entry.id)
-            if not self._lists[flat]:
-                del self._lists[flat]
+        if len(entry.flat) > 1:
+            self._lists[entry.flat].discard(entry.id)
+            if not self._lists[entry.flat]:
+                del self._lists[entry.flat]
         columns = self._signature(row)
         if columns:
             by_rest = self._open[len(row)][columns]
@@ -329,7 +342,10 @@ class Index:
 
 
 def _flat(row: Pattern) -> Pattern:
-    return tuple(token.lstrip(LIST) for token, _ in compress(row))
+    """A row with one of each run, and without marks of lists."""
+    if any(map(eq, row, row[1:])) or any(token[0] == LIST for token in row):
+        return tuple(token.lstrip(LIST) for token, _ in compress(row))
+    return row
 
 
 def resampled(members: Sequence[Entry], form: Form) -> list[tuple[str, ...]]:

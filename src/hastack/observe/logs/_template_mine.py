@@ -108,7 +108,11 @@ def _fewest(plain: Sequence[str], pattern: Pattern, column: int, start: str) -> 
         return 2
     before = pattern[column - 1] if column else ""
     bare = before.rstrip(":=#").lower()
-    if start:
+    if bare in _NOUNS and all(HOLE in core for core in plain):
+        return 2
+    if start[-1:] in {"'", '"'}:
+        need = _FEWEST
+    elif start:
         need = 4
     elif bare in _NOUNS or (bare in _AGENTS and all(map(str.islower, plain))):
         need = _FEWEST

@@ -33,6 +33,8 @@ _PREFIX = re.compile(r"([A-Za-z][A-Za-z0-9]{0,63})[_#@-]?\Z")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _NOT_NAME = re.compile(r"[^a-z0-9]+")
 _HUMP = re.compile(r"([a-z0-9])([A-Z])")
+# What a record of such a line has beside its values.
+_TAKEN = ("template", "message")
 _NO_NAMES = frozenset({"str", "int", "float", "null"})
 
 
@@ -123,7 +125,7 @@ def _names(tokens: Pattern, kinds: Sequence[str]) -> list[str]:
         for k, piece in enumerate(pieces[:-1]):
             kind = kinds[len(found)]
             name = _clean(_name(tokens, at, piece, first=k == 0))
-            if k and piece == ":" and last == "ip" and kind == "int":
+            if k and piece == ":" and last in {"ip", "str"} and kind == "int":
                 name = "port"
             name = name or ("arg" if kind in _NO_NAMES else kind)
             found.append(name)
@@ -145,7 +147,7 @@ def _name(tokens: Pattern, at: int, piece: str, *, first: bool) -> str:
 
 
 def _numbered(found: Sequence[str]) -> list[str]:
-    taken: set[str] = set()
+    taken: set[str] = set(_TAKEN)
     out = []
     for name in found:
         unique, n = name, 1

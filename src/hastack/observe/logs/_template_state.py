@@ -74,8 +74,7 @@ def read_state(text: str) -> tuple[dict[str, Any], Callable[[Index], None]]:
     def fill(index: Index) -> None:
         index.next_id, index.tick, index.evicted = numbers
         index.aliases = aliases
-        for entry in entries:
-            index.put(entry)
+        index.restore(entries)
 
     return options, fill
 

@@ -121,9 +121,14 @@ def iso(zone: tzinfo) -> Callable[[str], datetime]:
 
 def clf(text: str) -> datetime:
     """``10/Oct/2000:13:55:36 -0700``, the date of NCSA's common log format."""
-    return _moment(
-        int(text[7:11]), _MONTHS[text[3:6]], int(text[0:2]), text[12:20], _zone(text[21:])
-    )
+    month = _MONTHS[text[3:6]]
+    try:  # several times faster than what follows
+        return datetime.fromisoformat(
+            f"{text[7:11]}-{month:02}-{text[0:2]}T{text[12:20]}{text[21:]}"
+        )
+    except ValueError:  # the 60th second, or no date at all
+        pass
+    return _moment(int(text[7:11]), month, int(text[0:2]), text[12:20], _zone(text[21:]))
 
 
 def http(text: str) -> datetime:

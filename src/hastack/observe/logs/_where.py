@@ -83,18 +83,18 @@ class WhereMistake(InvalidArgument):
 class Where:
     r"""A filter over records, written as text. Call it with a record.
 
-    ==========================================  ==================================================
-    ``status >= 500``, ``==``, ``!=``, ``<`` ..  values of one kind; other kinds are never in order
+    ==========================================  ==========================================
+    ``status >= 500``, ``==``, ``!=``, ``<``     values of one kind
     ``took > 250ms``, ``size > 4KiB``            durations in seconds, sizes in bytes
     ``time >= "2026-10-10T12:00:00Z"``           a moment and a text that says one
     ``level in ("warn", "error")``               one of several; ``not in``
-    ``path contains "/api"``                     a part of a text, an item of a list, a key
+    ``path contains "/api"``                     a part of a text, an item, a key
     ``path startswith "/"``, ``endswith``
-    ``agent matches "curl/[0-9]"``               a regular expression, searched in 4096 characters
-    ``user``, ``user == null``                   a field that is there and not empty; is missing
+    ``agent matches "curl/[0-9]"``               a regular expression
+    ``user``, ``user == null``                   a field that is there; that is missing
     ``not``, ``and``, ``or``, ``( )``            in this order
-    ``http.status``, ```odd name```              fields of fields; names in backquotes
-    ==========================================  ==================================================
+    ``http.status``                              a field of a field; or in backquotes
+    ==========================================  ==========================================
 
     Args:
         expression: The text.

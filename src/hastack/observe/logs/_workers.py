@@ -15,6 +15,8 @@ import pickle
 import queue
 import signal
 import threading
+from collections import Counter
+from itertools import compress
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
@@ -23,6 +25,7 @@ from hastack._core._errors import InvalidArgument, WorkerDied
 
 from . import _engine_events as _events
 from ._lines import lines_of
+from ._run_account import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from ._batching import Work
-    from ._protocols import BatchLike, FormatLike, Line, ParserLike, Record
+    from ._protocols import BatchLike, FormatLike, Line, Record, Stage
 
 __all__ = ("Pool", "Ticket")
 
@@ -74,6 +77,26 @@ class Answer:
     numbers: list[int]
     rejects: list[Refused]
     counts: object = None
+    tally: Tally | None = None
+    encoded: bytes | None = None
+
+
+@final
+@attrs.frozen
+class Job:
+    """What a worker process does with lines: read them, and perhaps more.
+
+    Attributes:
+        parser: As for `Engine`.
+        schemas: Applied there.
+        where: Chooses there.
+        encode: Makes bytes of a batch there, so that no record has to cross.
+    """
+
+    parser: Any
+    schemas: tuple[Stage, ...] = ()
+    where: Callable[[Record], object] | None = None
+    encode: Callable[[BatchLike], bytes] | None = None
 
 
 @final
@@ -113,7 +136,7 @@ class Ticket:
         found = pickle.loads(self._answer)  # noqa: S301  # our own process wrote it
         if isinstance(found, BaseException):
             raise found
-        records, names, which, numbers, rejects, counts = found
+        records, names, which, numbers, rejects, counts, tally, encoded = found
         table: list[FormatLike] = [FormatName(name, fields) for name, fields in names]
         return Answer(
             records,
@@ -121,6 +144,8 @@ class Ticket:
             numbers,
             [Refused(*each) for each in rejects],
             counts,
+            tally,
+            encoded,
         )
 
 
@@ -129,7 +154,7 @@ class Pool:
     """Processes that parse.
 
     Args:
-        parser: As for `Engine`.
+        job: What each of them does.
         processes: How many.
         retries: How often one batch is given to another process.
         name: For events.
@@ -140,17 +165,17 @@ class Pool:
 
     def __init__(
         self,
-        parser: ParserLike | Callable[[], ParserLike] | None,
+        job: Job,
         processes: int,
         *,
         retries: int,
         name: str,
     ) -> None:
         try:
-            self._parser = pickle.dumps(parser)
+            self._job = pickle.dumps(job)
         except Exception as error:
             raise InvalidArgument(
-                "parser", parser, f"something that can be pickled, or a callable ({error})"
+                "parser", job.parser, f"something that can be pickled, or a callable ({error})"
             ) from None
         self._retries = retries
         self._name = name
@@ -245,7 +270,7 @@ class Pool:
         spawn = multiprocessing.get_context("spawn")
         here, there = spawn.Pipe()
         process = spawn.Process(
-            target=serve, args=(there, self._parser), name="hastack-logs-worker", daemon=True
+            target=serve, args=(there, self._job), name="hastack-logs-worker", daemon=True
         )
         # Ctrl-C goes to the whole terminal; until the child ignores it, its mask does.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -281,6 +306,7 @@ def serve(link: Connection, pickled: bytes) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    job: Any = None
     parser: Any = None
     while True:
         try:
@@ -289,10 +315,11 @@ def serve(link: Connection, pickled: bytes) -> None:
             return
         try:
             if parser is None:
-                parser = parser_of(pickle.loads(pickled))  # noqa: S301  # our own process wrote it
+                job = pickle.loads(pickled)  # noqa: S301  # our own process wrote it
+                parser = parser_of(job.parser)
             given = pickle.loads(message)  # noqa: S301  # the same
             lines = lines_of(given) if isinstance(given, bytes) else given
-            answer = pickle.dumps(_plain(parser.parse_lines(lines)), pickle.HIGHEST_PROTOCOL)
+            answer = pickle.dumps(_done(job, parser.parse_lines(lines)), pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             answer = _pickled_error(error)
         try:
@@ -301,8 +328,32 @@ def serve(link: Connection, pickled: bytes) -> None:
             return
 
 
+def _done(job: Job, batch: BatchLike) -> tuple[Any, ...]:
+    """What is to be sent back: as little as the job allows."""
+    for schema in job.schemas:
+        schema.apply(batch)
+    records, formats, numbers = batch.records, batch.formats, batch.numbers
+    tally = None
+    if job.where is not None or job.encode is not None:
+        by_format = Counter(each.name for each in formats)
+        total = len(records)
+        if job.where is not None:
+            keep = [bool(job.where(record)) for record in records]
+            records = list(compress(records, keep))
+            formats = list(compress(formats, keep))
+            numbers = list(compress(numbers, keep))
+        tally = Tally(total, total - len(records), dict(by_format))
+    chosen = Answer(records, list(formats), list(numbers), [])
+    encoded = None
+    if job.encode is not None:
+        encoded = job.encode(chosen)
+        chosen = Answer([], [], [], [])
+    rejects = [(each.line, each.number, each.reason) for each in batch.rejects]
+    return (*_plain(chosen), rejects, getattr(batch, "counts", None), tally, encoded)
+
+
 def _plain(batch: BatchLike) -> tuple[Any, ...]:
-    """A batch without its formats, whose grammars cannot cross."""
+    """Records without their formats, whose grammars cannot cross."""
     table: dict[str, int] = {}
     names: list[tuple[str, dict[str, str]]] = []
     which: list[int] = []
@@ -312,9 +363,7 @@ def _plain(batch: BatchLike) -> tuple[Any, ...]:
             index = table[each.name] = len(names)
             names.append((each.name, dict(each.fields)))
         which.append(index)
-    rejects = [(each.line, each.number, each.reason) for each in batch.rejects]
-    counts = getattr(batch, "counts", None)
-    return batch.records, names, which, list(batch.numbers), rejects, counts
+    return batch.records, names, which, list(batch.numbers)
 
 
 def _pickled_error(error: Exception) -> bytes:

@@ -36,7 +36,9 @@ from . import _engine_events as _events
 from ._batching import Batcher, Batching
 from ._folded import Folded, redacted
 from ._run_account import Account, Ledger
-from .sources import LOOK, AsyncLines, source_of
+from ._where import Where
+from .schema import Schemas
+from .sources import LOOK, AsyncLineSource, source_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from ._batching import Work
     from ._folded import Fold
     from ._protocols import BatchLike, FormatLike, ParserLike, Record, RejectLike, Stage
-    from ._workers import Ticket
+    from ._workers import Job, Ticket
     from .sinks import Sink
 
 __all__ = ("Account", "Batching", "Engine", "LinesLost", "Parsed")
@@ -80,6 +82,8 @@ class Parsed:
     rejects: Sequence[RejectLike]
     first: int
     lines: int
+    encoded: bytes | None = None
+    """Instead of records: what a worker process made of them for the sink."""
 
 
 @final
@@ -94,7 +98,7 @@ class Engine:
     Args:
         source: A path, ``"-"`` for standard input, an iterable of lines, or one of
             `hastack.observe.logs.sources`.
-        parser: What reads lines; a new `hastack.observe.logs.Parser` by default. With worker
+        parser: What reads lines; a new `hastack.observe.logs.parser.Parser` by default. With worker
             processes a callable that makes one, or something that can be pickled.
         stages: What records pass through, in order, such as schemas.
         where: A filter over records, behind the stages; `hastack.observe.logs.Where` makes one of a
@@ -103,7 +107,9 @@ class Engine:
         fold: Puts lines that belong together, such as tracebacks, into one: a
             `hastack.observe.logs.Folder`. Its account is of what comes out.
         batching: When a batch is full.
-        processes: Processes that parse. One, the default, parses in the calling thread.
+        processes: Processes that parse. One, the default, parses in the calling thread. With more,
+            `Schemas` and a `Where` also run in them, and so does what `JsonLines` writes: records
+            cost more to carry over than to make. Other stages run in the calling thread.
         retries: How often a batch is parsed again because its process died.
         name: In events.
 
@@ -151,12 +157,15 @@ class Engine:
         self._owner = 0
         self._ended = False
         self._taken = 0
+        self._finished = threading.Event()
+        self._encode: Callable[[BatchLike], bytes] | None = None
         self._lock = threading.Lock()  # two threads that iterate take turns
         self._stepping: asyncio.Future[Parsed | None] | None = None
         renew_in_child(self)
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()  # a thread of the parent may have held it
+        self._finished = threading.Event()
 
     # -- sync ----------------------------------------------------------------------------------
 
@@ -200,6 +209,7 @@ class Engine:
         if not callable(write):
             raise InvalidArgument("sink", sink, "a sink, or a callable that takes a batch")
         flush = getattr(sink, "flush", None)
+        self._encode = getattr(sink, "encoder", None)
         try:
             for batch in self:
                 write(batch)
@@ -212,6 +222,22 @@ class Engine:
     def stop(self) -> None:
         """End after what has been read. Any thread and any signal handler may call it."""
         self._source.stop()
+
+    def drain(self) -> None:
+        """`stop`, and wait until a run on another thread has delivered what was read.
+
+        The drain of a component of `hastack.lifecycle.Lifecycle`; waits as long as the current
+        context allows.
+
+        Raises:
+            TimeoutError: It has not, in that time.
+        """
+        self.stop()
+        if self._owner != os.getpid():
+            return  # nothing runs here
+        ctx = _context.current()
+        while not self._finished.wait(LOOK):
+            ctx.check()
 
     def close(self) -> None:
         """Let go of source and processes. What was read and not yet delivered is not counted."""
@@ -274,7 +300,7 @@ class Engine:
     async def _step(self) -> Parsed | None:
         import asyncio
 
-        if isinstance(self._source, AsyncLines):
+        if isinstance(self._source, AsyncLineSource):
             self._source.bind(asyncio.get_running_loop())
         if self._stepping is None:
             self._stepping = _on_thread(lambda: next(self, None))
@@ -301,6 +327,7 @@ class Engine:
         if not callable(write):
             raise InvalidArgument("sink", sink, "a sink, or a callable that takes a batch")
         flush = getattr(sink, "flush", None)
+        self._encode = getattr(sink, "encoder", None)
         try:
             async for batch in self:
                 if inspect.iscoroutinefunction(write):
@@ -355,6 +382,7 @@ class Engine:
         finally:
             self._ended = True
             self._source.close()
+            self._finished.set()
             if _events.RUN_ENDED.subscribers:
                 _events.RUN_ENDED.publish(
                     _events.RunEnded(
@@ -375,7 +403,7 @@ class Engine:
     def _pooled(self) -> Iterator[tuple[Work, BatchLike]]:
         from ._workers import Pool
 
-        pool = Pool(self._parser, self._processes, retries=self._retries, name=self.name)
+        pool = Pool(self._job(), self._processes, retries=self._retries, name=self.name)
         waiting: deque[tuple[Work, Ticket]] = deque()
         try:
             for work in self._gathered():
@@ -388,6 +416,18 @@ class Engine:
         finally:
             pool.close()
             self._ledger.retried += pool.retried
+
+    def _job(self) -> Job:
+        """What can be done in a worker: what keeps nothing in mind that would be lost there."""
+        from ._workers import Job
+
+        if not all(isinstance(stage, Schemas) for stage in self._stages):
+            return Job(self._parser)
+        schemas, self._stages = self._stages, ()
+        if self._where is not None and not isinstance(self._where, Where):
+            return Job(self._parser, schemas)
+        where, self._where = self._where, None
+        return Job(self._parser, schemas, where, None if self._redact else self._encode)
 
     def _result(self, work: Work, ticket: Ticket) -> tuple[Work, BatchLike]:
         while not ticket.done.wait(LOOK):
@@ -443,7 +483,10 @@ class Engine:
             records = list(compress(records, keep))
             formats = list(compress(formats, keep))
             numbers = list(compress(numbers, keep))
-        parsed = Parsed(work.source, records, formats, numbers, batch.rejects, first, work.count)
+        encoded: bytes | None = getattr(batch, "encoded", None)
+        parsed = Parsed(
+            work.source, records, formats, numbers, batch.rejects, first, work.count, encoded
+        )
         if self._redact is not None:
             self._redact.apply(parsed)
             if parsed.rejects:

@@ -14,6 +14,8 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
+import attrs
+
 from hastack._core import _validate
 from hastack._core._errors import InvalidArgument
 from hastack._core._fork import renew_in_child
@@ -149,12 +151,25 @@ class Redactor:
         return {name: digest(value, key) for name, key in self._keys.items()}
 
     def apply(self, batch: BatchLike) -> dict[str, int]:
-        """Take out of the records of a batch what must not be seen, where they are.
+        """Take out of a batch what must not be seen, where it is: of records and of rejected lines.
 
         Returns:
             How often something was replaced, by kind.
+
+        Raises:
+            InvalidArgument: A rejected line must not be seen as it is, and cannot be replaced.
         """
-        return self.apply_records(batch.records)
+        run = Run(self._policy)
+        run.records(batch.records)
+        rejects: Any = getattr(batch, "rejects", ())
+        lines = [_text(reject.line) for reject in rejects]
+        for at in run.texts(lines):
+            old = rejects[at]
+            if not isinstance(rejects, list) or not attrs.has(type(old)):
+                raise InvalidArgument("batch", type(rejects), "rejects in a list, each of attrs")
+            line = lines[at] if isinstance(old.line, str) else lines[at].encode("latin-1")
+            rejects[at] = attrs.evolve(old, line=line)
+        return self._done(run.tally)
 
     def apply_records(self, records: Sequence[Record]) -> dict[str, int]:
         """The same for records."""
@@ -189,6 +204,11 @@ class Redactor:
                 for kind, count in tally.items():
                     self._counts[kind] = self._counts.get(kind, 0) + count
         return tally
+
+
+def _text(line: str | bytes) -> str:
+    """A line as text in which each byte is a character: what is looked for is ASCII."""
+    return line if isinstance(line, str) else line.decode("latin-1")
 
 
 def _key(parameter: str, key: object) -> bytes:

@@ -67,8 +67,8 @@ class Applied:
     Attributes:
         records: How many there were.
         broken: How many values broke the type of their field and stayed as they were, by field.
-        unknown: How often fields occurred that the schema does not know, by field; of a large
-            batch only a part is looked at.
+        unknown: How often fields had values of which the schema knows nothing, by field; of a
+            large batch only a part is looked at.
     """
 
     records: int = 0
@@ -373,7 +373,11 @@ def applied(converter: Converter, outcome: Outcome) -> Applied:
                 name = ".".join((*level.path, str(key)))
                 if name in unknown or len(unknown) < _NAMED:
                     unknown[name] = unknown.get(name, 0) + 1
-    broken = {fields[at].name: len(values) for at, values in sorted(outcome.broken.items())}
+    broken: dict[str, int] = {}
+    for at, values in sorted(outcome.broken.items()):
+        # A field of which nothing was seen has no type that a value could break.
+        into = unknown if fields[at].type == "null" else broken
+        into[fields[at].name] = len(values)
     return Applied(outcome.records, broken, unknown)
 
 
@@ -581,13 +585,13 @@ def cached(form: str | FormatLike, records: Reservoir, cache: SchemaCache | None
     key = fingerprint(form)
     found = cache.get(key) if cache is not None else None
     if found is None:
-        found = _inferred(form, records.items, key)
+        found = inferred(form, records.items, key)
         if cache is not None:
             cache.put(found)
     return found
 
 
-def _inferred(form: str | FormatLike, records: Sequence[Mapping[Any, Any]], key: str) -> Schema:
+def inferred(form: str | FormatLike, records: Sequence[Mapping[Any, Any]], key: str) -> Schema:
     said = {} if isinstance(form, str) else form.fields
     declared = {name: word for name, word in said.items() if word in COLUMN_TYPES}
     numbers = not writes_numbers(records, declared)

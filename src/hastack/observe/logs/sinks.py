@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import select
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, final
 
+from hastack import context as _context
 from hastack._core._errors import ClosedError, InvalidArgument
 from hastack._core._extras import require
+
+from .sources import LOOK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
-    from ._protocols import Record
+    from ._protocols import BatchLike, Record
     from .engine import Parsed
 
 __all__ = ("Arrow", "JsonLines", "Objects", "OtelLogs", "Sink")
@@ -48,6 +52,46 @@ class _Closing:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@final
+class LineEncoder:
+    """Makes JSON lines of batches, in whatever process it is taken to."""
+
+    def __init__(self, format_key: str | None) -> None:
+        self._format_key = format_key
+        self._json = require("msgspec.json", extra="logs").Encoder(enc_hook=str)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (LineEncoder, (self._format_key,))
+
+    def __call__(self, batch: BatchLike) -> bytes:
+        """The lines of a batch."""
+        records: Iterable[Record] = batch.records
+        key = self._format_key
+        if key is not None:
+            records = [
+                {key: found.name, **record}
+                for found, record in zip(batch.formats, batch.records, strict=True)
+            ]
+        try:
+            lines: bytes = self._json.encode_lines(records)
+        except _UNFIT:
+            return b"".join(self._one(record) for record in records)
+        return lines
+
+    def _one(self, record: Record) -> bytes:
+        try:
+            line: bytes = self._json.encode(record)
+        except _UNFIT:
+            # Half of a surrogate pair, a number of a hundred digits: JSON can say both.
+            import json
+
+            line = json.dumps(record, default=str).encode()
+        return line + b"\n"
+
+
+_UNFIT = (UnicodeEncodeError, OverflowError, TypeError, ValueError)
 
 
 @final
@@ -84,39 +128,17 @@ class JsonLines(_Closing):
         format_key: str | None = None,
         rejects: str | os.PathLike[str] | BinaryIO | int | None = None,
     ) -> None:
-        json = require("msgspec.json", extra="logs")
-        self._encoder = json.Encoder(enc_hook=str)
-        self._format_key = format_key
+        self.encoder = LineEncoder(format_key)
         self._out = _Out("target", target)
         self._rejects = None if rejects is None else _Out("rejects", rejects)
 
-    def encode(self, batch: Parsed) -> bytes:
+    def encode(self, batch: BatchLike) -> bytes:
         """The lines of a batch."""
-        records: Iterable[Record] = batch.records
-        key = self._format_key
-        if key is not None:
-            records = [
-                {key: found.name, **record}
-                for found, record in zip(batch.formats, batch.records, strict=True)
-            ]
-        try:
-            lines: bytes = self._encoder.encode_lines(records)
-        except (UnicodeEncodeError, OverflowError, TypeError, ValueError):
-            return b"".join(self._one(record) for record in records)
-        return lines
-
-    def _one(self, record: Record) -> bytes:
-        try:
-            return self._encoder.encode(record) + b"\n"  # type: ignore[no-any-return]  # bytes
-        except (UnicodeEncodeError, OverflowError, TypeError, ValueError):
-            # Half of a surrogate pair, a number of a hundred digits: JSON can say both.
-            import json
-
-            return json.dumps(record, default=str).encode() + b"\n"
+        return self.encoder(batch)
 
     def write(self, batch: Parsed) -> None:
         """Write a batch."""
-        self._out.write(self.encode(batch))
+        self._out.write(self.encode(batch) if batch.encoded is None else batch.encoded)
         if self._rejects is not None and batch.rejects:
             self._rejects.write(
                 b"".join(
@@ -157,8 +179,22 @@ class _Out:
     def write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            done = os.write(self._number, view) if self._file is None else self._file.write(view)
+            try:
+                done = (
+                    os.write(self._number, view) if self._file is None else self._file.write(view)
+                )
+            except BlockingIOError as error:
+                # A pipe or terminal that another program has set not to block.
+                done = getattr(error, "characters_written", 0)
+                self._wait()
             view = view[len(view) if done is None else done :]
+
+    def _wait(self) -> None:
+        number = self._number if self._file is None else self._file.fileno()
+        ready = select.poll()
+        ready.register(number, select.POLLOUT)
+        while not ready.poll(LOOK * 1e3):
+            _context.current().check()
 
     def close(self) -> None:
         if self._ours:

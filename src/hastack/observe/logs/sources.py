@@ -3,9 +3,10 @@
 `Follow` and `SyslogListener` are sources, too. An own one needs the four methods of `Source`.
 
 Example:
+    >>> from hastack.observe import logs
     >>> from hastack.observe.logs import sources
-    >>> source = sources.Lines(["a", "b"])
-    >>> [chunk.lines for chunk in source.chunks(sources.Batching())]
+    >>> source = sources.LineSource(["a", "b"])
+    >>> [chunk.lines for chunk in source.chunks(logs.Batching())]
     [['a', 'b']]
 """
 
@@ -27,7 +28,7 @@ from hastack._core._validate import integer
 from ._archive import Damaged, Inflater, kind_of
 from ._batching import Batching, Chunk
 from ._engine_events import SOURCE_DAMAGED, SourceDamaged
-from ._lines import LineSplitter
+from ._lines import LineSplitter, Utf8
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,7 +36,16 @@ if TYPE_CHECKING:
 
     from ._protocols import Line
 
-__all__ = ("AsyncLines", "Batching", "Chunk", "Files", "Lines", "Source", "Stream", "source_of")
+__all__ = (
+    "AsyncLineSource",
+    "Chunk",
+    "Files",
+    "LineSource",
+    "Source",
+    "Stream",
+    "Tallies",
+    "source_of",
+)
 
 MAX_LINE = 1 << 20
 """Bytes of a line that are kept unless said otherwise."""
@@ -48,7 +58,7 @@ class Source(Protocol):
     """Where an engine takes its lines from. One run, one thread at a time."""
 
     def chunks(self, rules: Batching) -> Iterator[Chunk | None]:
-        """Lines as they come; ``None`` when there is nothing right now, ten times a second.
+        """LineSource as they come; ``None`` when there is nothing right now, ten times a second.
 
         The current context is that of the run: whoever waits looks at it.
         """
@@ -77,7 +87,7 @@ class Tallies:
 
     Attributes:
         bytes_read: As they were stored or sent.
-        cut_lines: Lines that were longer than its bound.
+        cut_lines: LineSource that were longer than its bound.
         cut_bytes: What was left out of them.
         dropped: Messages lost, by reason.
         damaged: What could not be read to its end, and why.
@@ -128,7 +138,10 @@ class _Plain:
         self._note_cuts(splitter)
         return Chunk(source, data, size=size) if data is not None else Chunk(source, size=size)
 
-    def _last(self, source: str, splitter: LineSplitter) -> Iterator[Chunk]:
+    def _last(self, source: str, splitter: LineSplitter, utf8: Utf8) -> Iterator[Chunk]:
+        rest = self._whole(source, splitter, utf8.finish(), 0)
+        if rest.data is not None:
+            yield rest
         last = splitter.finish()
         if last is not None:
             yield Chunk(source, last)
@@ -147,6 +160,8 @@ class Files(_Plain):
     An archive that ends too early, or is damaged, gives what can be read and is noted in
     `Account.damaged`.
 
+    Named pipes and devices are read as `Stream` does it.
+
     Args:
         *paths: Files.
         max_line: Bytes of a line that are kept; the rest of it is counted as cut.
@@ -157,10 +172,11 @@ class Files(_Plain):
 
     Example:
         >>> import pathlib, tempfile
+        >>> from hastack.observe import logs
         >>> from hastack.observe.logs import sources
         >>> path = pathlib.Path(tempfile.mkdtemp(), "app.log")
         >>> _ = path.write_text("one\ntwo")
-        >>> [chunk.data for chunk in sources.Files(path).chunks(sources.Batching())]
+        >>> [chunk.data for chunk in sources.Files(path).chunks(logs.Batching())]
         [b'one', b'two']
     """
 
@@ -176,15 +192,27 @@ class Files(_Plain):
             if path.is_file():
                 self._tallies.total += path.stat().st_size
         for path in self._paths:
-            with path.open("rb", buffering=0) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise InvalidArgument("paths", str(path), "a regular file")
-                yield from self._of(str(path), file, rules)
+            # A pipe that nobody writes to would hold up open() for ever without this.
+            number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with os.fdopen(number, "rb", buffering=0) as file:
+                if stat.S_ISREG(os.fstat(number).st_mode):
+                    yield from self._of(str(path), file, rules)
+                else:
+                    yield from self._piped(str(path), file, rules)
             if self._stopped:
                 return
 
+    def _piped(self, name: str, file: Any, rules: Batching) -> Iterator[Chunk | None]:
+        stream = Stream(file, name=name, max_line=self._max_line)
+        stream._tallies = self._tallies
+        for chunk in stream.chunks(rules):
+            if self._stopped:
+                stream.stop()
+            yield chunk
+
     def _of(self, name: str, file: Any, rules: Batching) -> Iterator[Chunk | None]:
         splitter = LineSplitter(self._max_line)
+        utf8 = Utf8()
         head = file.read(6)
         kind = kind_of(head)
         file.seek(0)
@@ -193,13 +221,20 @@ class Files(_Plain):
             if self._stopped:
                 return
             _context.current().check()
-            chunk = self._whole(name, splitter, piece, size)
+            chunk = self._whole(name, splitter, utf8.feed(piece), size)
             if chunk.data is not None:
                 yield chunk
-        yield from self._last(name, splitter)
+        yield from self._last(name, splitter, utf8)
 
     def _read(self, file: Any, rules: Batching) -> Iterator[tuple[bytes, int]]:
-        while piece := file.read(rules.bytes):
+        # Up to the end of now: one that is written to faster than it is read has no other.
+        left = os.fstat(file.fileno()).st_size
+        bounded = left > 0  # those of /proc say that they are empty
+        while not bounded or left > 0:
+            piece = file.read(min(rules.bytes, left) if bounded else rules.bytes)
+            if not piece:
+                return
+            left -= len(piece)
             self._tallies.bytes_read += len(piece)
             yield piece, len(piece)
 
@@ -243,8 +278,9 @@ class Stream(_Plain):
         self._name = name or str(getattr(self._stream, "name", "stream"))
 
     def chunks(self, rules: Batching) -> Iterator[Chunk | None]:
-        """Lines as they arrive."""
+        """LineSource as they arrive."""
         splitter = LineSplitter(self._max_line)
+        utf8 = Utf8()
         inflater: Inflater | None = None
         first = True
         for packed in self._pieces(rules.bytes):
@@ -257,13 +293,13 @@ class Stream(_Plain):
                 inflater = Inflater(kind, rules.bytes) if kind else None
                 first = False
             if inflater is None:
-                chunk = self._whole(self._name, splitter, packed, len(packed))
+                chunk = self._whole(self._name, splitter, utf8.feed(packed), len(packed))
                 chunk.live = True
                 yield chunk if chunk.data is not None else None
                 continue
             try:
                 for piece in inflater.feed(packed):
-                    chunk = self._whole(self._name, splitter, piece, len(piece))
+                    chunk = self._whole(self._name, splitter, utf8.feed(piece), len(piece))
                     if chunk.data is not None:
                         yield chunk
             except Damaged as damage:
@@ -275,7 +311,7 @@ class Stream(_Plain):
                     inflater.finish()
                 except Damaged as damage:
                     self._tallies.hurt(self._name, str(damage))
-        yield from self._last(self._name, splitter)
+        yield from self._last(self._name, splitter, utf8)
 
     def _pieces(self, size: int) -> Iterator[bytes | None]:
         try:
@@ -286,6 +322,8 @@ class Stream(_Plain):
                 _context.current().check()
                 yield piece
             return
+        ready = select.poll()  # select() knows the first 1024 descriptors only
+        ready.register(number, select.POLLIN | select.POLLHUP)
         # By way of the stream, not of its number: what it has buffered would be lost.
         read = getattr(self._stream, "read1", self._stream.read)
         while not self._stopped:
@@ -293,18 +331,20 @@ class Stream(_Plain):
             ctx.check()
             left = ctx.remaining()
             pause = LOOK if left is None else min(LOOK, left)
-            if not select.select([number], [], [], pause)[0]:
+            if not ready.poll(pause * 1e3):
                 yield None
                 continue
             piece = read(size)
+            if piece is None:  # it does not block, and somebody else was faster
+                continue
             if not piece:
                 return
             yield piece
 
 
 @final
-class Lines(_Plain):
-    """Lines that somebody else reads: any iterable of text or bytes, endless ones too.
+class LineSource(_Plain):
+    """LineSource that somebody else reads: any iterable of text or bytes, endless ones too.
 
     Args:
         lines: With or without line feeds at their ends, which are taken off.
@@ -334,11 +374,11 @@ class Lines(_Plain):
 
 
 @final
-class AsyncLines(_Plain):
-    """Lines from an asynchronous iterable, for engines that are iterated with ``async for``.
+class AsyncLineSource(_Plain):
+    """LineSource from an asynchronous iterable, for engines that are iterated with ``async for``.
 
     Args:
-        lines: As with `Lines`; read on the loop of whoever iterates the engine.
+        lines: As with `LineSource`; read on the loop of whoever iterates the engine.
         name: What the account calls it.
     """
 
@@ -435,11 +475,11 @@ def source_of(given: Any) -> Source:
         return Files(*given)
     if isinstance(given, io.TextIOBase):
         binary: Any = getattr(given, "buffer", None)
-        return Lines(given) if binary is None else Stream(binary)
+        return LineSource(given) if binary is None else Stream(binary)
     if hasattr(given, "read"):
         return Stream(given)
     if hasattr(given, "__aiter__"):
-        return AsyncLines(given)
+        return AsyncLineSource(given)
     if hasattr(given, "__iter__") and not isinstance(given, (bytes, bytearray)):
-        return Lines(given)
+        return LineSource(given)
     raise InvalidArgument("source", given, "a path, '-', lines, or a source")

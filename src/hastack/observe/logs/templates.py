@@ -113,8 +113,8 @@ class TemplateMiner:
     """Finds the templates of lines and the values in them.
 
     Lines are read as they are; when a header is known, only the message behind it counts. What is
-    remembered is bounded by the arguments, whatever the lines are: about 2 KB for a template, 200
-    bytes for a pattern.
+    remembered is bounded by the arguments, whatever the lines are: about 10 KB for a template and
+    1 KB for a pattern of usual lines.
 
     Args:
         header: What to cut off in front; ``"auto"`` looks for one when `fit` is called first.
@@ -145,7 +145,7 @@ class TemplateMiner:
         max_templates: int = 4096,
         max_tokens: int = 128,
         max_chars: int = 8192,
-        max_patterns: int = 65_536,
+        max_patterns: int = 16_384,
     ) -> None:
         if header != "auto" and not isinstance(header, (Header, type(None))):
             raise InvalidArgument("header", header, 'a Header, "auto" or None')
@@ -325,6 +325,9 @@ class TemplateMiner:
         """All that was learned, as JSON."""
         header = attrs.astuple(self.header) if self.header else self._header
         return write_state(self._index, {"header": header, **self._bounds})
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return TemplateMiner.load, (self.dump(),)
 
     @classmethod
     def load(cls, text: str) -> TemplateMiner:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
-from types import MappingProxyType
 from typing import TYPE_CHECKING, final
 
 import attrs
@@ -15,7 +15,7 @@ from hastack._core._fork import renew_in_child
 
 from ._drift import Drift
 from ._sample import Reservoir
-from .schema import Applied, Schema, SchemaCache, Schemas, applied, by_format, cached
+from .schema import Applied, Schema, SchemaCache, Schemas, applied, by_format, fingerprint, inferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,9 +48,11 @@ _CHANGED = events.topic(SchemaChanged)
 class _Tracked:
     """One format of a tracker."""
 
-    __slots__ = ("applied", "broken", "drift", "schema", "unknown")
+    __slots__ = ("applied", "broken", "drift", "due", "early", "schema", "unknown")
 
     def __init__(self, schema: Schema, drift: Drift | None) -> None:
+        self.early: list[Record] | None = None
+        self.due = 0
         self.schema = schema
         self.drift = drift
         self.applied = 0
@@ -62,10 +64,11 @@ class _Tracked:
 class SchemaTracker:
     """Schemas that follow a stream.
 
-    The first records of a format infer its schema; from then on every batch is made what the schema
-    says, and counted. When a field is something else in several windows in a row, when new fields
+    The first records of a format infer its schema, and until there were as many as a sample has, it is
+    looked at anew whenever there are twice as many. Every batch is made what the schema says, and
+    counted. When a field is something else in several windows in a row, when new fields
     come, or when fields go missing, the next version of the schema says so. See
-    `hastack.observe.logs.SchemaChanged`.
+    `SchemaChanged`.
 
     Args:
         schemas: Schemas to begin with; pinned ones stay as they are.
@@ -145,8 +148,8 @@ class SchemaTracker:
             return {
                 name: Applied(
                     each.applied,
-                    MappingProxyType(dict(each.broken)),
-                    MappingProxyType({"*": each.unknown} if each.unknown else {}),
+                    dict(each.broken),
+                    {"*": each.unknown} if each.unknown else {},
                 )
                 for name, each in self._tracked.items()
             }
@@ -169,6 +172,8 @@ class SchemaTracker:
                 self._tracked.move_to_end(name)
         if tracked is None:
             tracked = self._first(name, form, records)
+        elif tracked.early is not None:
+            self._learn(tracked, form, records)
         drift = tracked.drift
         converter = tracked.schema._converter if drift is None else drift.converter
         outcome = converter.run(records)
@@ -191,13 +196,41 @@ class SchemaTracker:
         sample = Reservoir(self._sample, seed=self._seed)
         for record in records:
             sample.add(record)
-        made = self._follow(cached(form, sample, self._cache))
+        key = fingerprint(form)
+        known = None if self._cache is None else self._cache.get(key)
+        made = self._follow(known or inferred(form, sample.items, key))
+        if known is None:
+            if self._cache is not None:
+                self._cache.put(made.schema)
+            if len(records) < self._sample:
+                made.early = copy.deepcopy(list(records))
+                made.due = 2 * len(records)
         with self._lock:
             tracked = self._tracked.setdefault(name, made)  # another thread may have been first
             while len(self._tracked) > self._capacity:
                 self._tracked.popitem(last=False)
                 self._forgotten += 1
         return tracked
+
+    def _learn(self, tracked: _Tracked, form: str | FormatLike, records: Sequence[Record]) -> None:
+        """Until a whole sample was seen, look again whenever there is twice as much."""
+        with self._lock:
+            early, before = tracked.early, tracked.schema
+            if early is None:
+                return  # another thread saw the rest
+            early += copy.deepcopy(list(records[: self._sample - len(early)]))
+            whole = len(early) >= self._sample
+            if len(early) < tracked.due and not whole:
+                return
+            tracked.due = 2 * len(early)
+            tracked.early = None if whole else early
+            after = inferred(form, early, before.fingerprint)
+            changed = bool(before.diff(after))
+            tracked.schema = attrs.evolve(after, version=before.version + changed)
+            if changed:
+                tracked.drift = self._follow(after).drift
+        if changed:
+            self._announce(before, tracked.schema)
 
     def _announce(self, before: Schema, after: Schema) -> None:
         if self._cache is not None:

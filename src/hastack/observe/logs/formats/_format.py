@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from hastack._core import _validate
 from hastack._core._errors import InvalidArgument
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 __all__ = ("Format", "Record")
 
 Record = dict[str, Any]
+
+
+class ReadLine(Protocol):
+    """A function from a line to a record; a `Callable` in a class is a method to type checkers."""
+
+    def __call__(self, line: str, /) -> Record | None:
+        """The record, or ``None``."""
+        ...
 
 
 @final
@@ -80,7 +88,7 @@ class Format:
     )
 
     _explain: Callable[[str], LineError | None]
-    try_parse: Callable[[str], Record | None]
+    try_parse: ReadLine
     """The record of a whole line, or ``None`` when it is not of this kind."""
 
     def __init__(
@@ -171,9 +179,10 @@ class Format:
         elif hasattr(grammar, "node") and hasattr(grammar, "read"):
             self._take_compiled(grammar, fields)
         elif callable(grammar):
+            read: Any = grammar
             self._fields = dict(fields or {})
-            self.try_parse = _guarded(grammar)
-            self._explain = self._reason(grammar)
+            self.try_parse = _guarded(read)
+            self._explain = self._reason(read)
         else:
             raise InvalidArgument("grammar", grammar, "combinators, or a function")
 

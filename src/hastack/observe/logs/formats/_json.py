@@ -69,7 +69,7 @@ def explain(line: str) -> tuple[int, str]:
 
 def lines(where: Where) -> Format:
     """An object on each line, whatever is in it."""
-    return Format("json", decode, fields={}, starts="{", explain=explain)
+    return Format("json", decode, fields={}, marks=("{",), explain=explain)
 
 
 _ISO = compile_regex(rf"{_times.ISO}\Z")

@@ -23,7 +23,7 @@ _KEY = r'[A-Za-z_@][^ \t="]*+'
 _VALUE = r'(?:(?!")[^ \t]*+|"(?:[^"]*+(?<!\\)"|[^"\\]*+(?:\\.[^"\\]*+)*+")(?=[ \t]|\Z))'
 _PAIR = compile_regex(rf"({_KEY})=({_VALUE})")
 _LINE = compile_regex(rf"{_KEY}={_VALUE}(?:[ \t]++{_KEY}={_VALUE})*+[ \t]*+")
-_ESCAPED = compile_regex(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)")
+_ESCAPED = compile_regex(r"\\(U00[01][0-9a-fA-F]{5}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)")
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t"}
 _NUMBER = compile_regex(r"[+-]?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?\Z")
 _TIME = compile_regex(rf"{_times.ISO}\Z")
@@ -34,7 +34,8 @@ def _escape(found: re.Match[str]) -> str:
     text = found[1]
     if len(text) == 1:
         return _LETTERS.get(text, text)
-    char = chr(int(text[1:], 16))
+    code = int(text[1:], 16)
+    char = chr(code) if code < 0x110000 else "\ufffd"
     return "\ufffd" if "\ud800" <= char <= "\udfff" else char
 
 
@@ -77,7 +78,9 @@ def _explain(line: str) -> tuple[int, str]:
 
 def logfmt(where: Where) -> Format:
     """Pairs of keys and values; what is not in quotes may be a number, a truth or a time."""
-    return Format("logfmt", _reader(where), fields={}, explain=_explain)
+    made = Format("logfmt", _reader(where), fields={}, explain=_explain)
+    made._pattern = f"{_KEY}="
+    return made
 
 
 def slog(where: Where) -> Format:

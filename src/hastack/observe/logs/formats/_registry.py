@@ -74,7 +74,7 @@ BUILT_IN: dict[str, _Built] = {
     "python.traceback": _Built("_traces", "python_traceback", SPECIFIC, "T ", _PYTHON, block=True),
     "java.stacktrace": _Built("_traces", "java_trace", SPECIFIC, f"E{_LOWER}_$", block=True),
     "go.panic": _Built("_traces", "go_panic", SPECIFIC, "pf", _PANIC, block=True),
-    "json": _Built("_json", "lines", JSON, "{", block=True),
+    "json": _Built("_json", "lines", JSON, "{", ("{",), block=True),
     "python.basic": _Built("_apps", "python_basic", SHAPED, "DIWEC"),
     "python.logging": _Built("_apps", "python_logging", SHAPED, _DIGITS),
     "python.gunicorn": _Built("_apps", "gunicorn", SHAPED, "["),
