@@ -3,8 +3,9 @@
 usage: python bench/bench_logs_templates.py [DIRECTORY ...] [--errors]
 
 A DIRECTORY holds sets like those of loghub (https://github.com/logpai/loghub): ``NAME/NAME_2k.log``
-with its ``_structured.csv``. Without one, only the imitations of `log_imitations.py` are run. Both
-miners have their defaults, the same for every set.
+with its ``_structured.csv``. Without one, only the imitations of
+`log_imitations.py` and `log_held_out.py` are run. Both miners have their defaults, the same for
+every set.
 
 - GA, grouping accuracy: the share of lines whose group is exactly the group of the labels.
 - PA, parsing accuracy: the share of lines whose template is that of the labels. "strict" takes
@@ -13,7 +14,7 @@ miners have their defaults, the same for every set.
 - "stream" adds line by line and asks for the groups in the end; "at once" takes the id of each line
   as it was when it was added.
 - "/s" are lines per second of the processor, from nothing known: what is learned is part of it.
-- "raw" reads whole lines: the header is found by the miner.
+- "raw" reads whole lines: the header is found by the miner. Those held out have no headers.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from drain3 import TemplateMiner as Drain3
 from drain3.template_miner_config import TemplateMinerConfig
+from log_held_out import HELD_OUT
 from log_imitations import SYSTEMS, imitate, with_headers
 
 from hastack.observe.logs.templates import TemplateMiner
@@ -52,6 +54,12 @@ def imitated():
         made = imitate(name, 2000)
         messages, labels = zip(*made, strict=True)
         yield f"~{name}", list(messages), list(labels), with_headers(name, made)
+
+
+def held_out():
+    for name in HELD_OUT:
+        messages, labels = zip(*imitate(name, 2000, systems=HELD_OUT), strict=True)
+        yield f"~{name}", list(messages), list(labels), list(messages)
 
 
 def grouping_accuracy(groups, labels):
@@ -155,6 +163,7 @@ def main():
     for directory in options.directory:
         run(f"Labelled: {Path(directory).name}", labelled(directory), with_errors=options.errors)
     run("Imitated", imitated(), with_errors=options.errors)
+    run("Imitated, held out", held_out(), with_errors=options.errors)
 
 
 if __name__ == "__main__":

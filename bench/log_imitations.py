@@ -596,10 +596,16 @@ def with_headers(system: str, lines: list[Line], *, seed: int = 1) -> list[str]:
     ]
 
 
-def imitate(system: str, lines: int, *, seed: int = 1) -> list[Line]:
+def imitate(
+    system: str,
+    lines: int,
+    *,
+    seed: int = 1,
+    systems: dict[str, list[tuple[int, str]]] | None = None,
+) -> list[Line]:
     """``lines`` messages of ``system``, each with its template."""
     draw = random.Random(f"{system} {seed}")
-    weights, shapes = zip(*SYSTEMS[system], strict=True)
+    weights, shapes = zip(*(systems or SYSTEMS)[system], strict=True)
     made = []
     for shape in draw.choices(shapes, weights, k=lines):
         message = _SLOT.sub(lambda found: VALUES[found[1]](draw), shape)

@@ -78,6 +78,15 @@ static PyObject *hastack_value(const struct hastack_item *item, const char *at)
     }
 }
 
+static int hastack_same(const char *a, const char *b, uint32_t size)
+{
+    if (size == 8)
+        return !memcmp(a, b, 8);
+    if (size == 4)
+        return !memcmp(a, b, 4);
+    return !memcmp(a, b, size);
+}
+
 /* Append one tuple per record to a list; 0, or -1 when memory has run out. cffi has given the
    interpreter's lock back, so it is taken again; the list is the caller's alone. */
 static int hastack_rows(size_t rows, const char *record, uint32_t step, uint32_t count,
@@ -85,6 +94,7 @@ static int hastack_rows(size_t rows, const char *record, uint32_t step, uint32_t
 {
     PyGILState_STATE state = PyGILState_Ensure();
     int failed = 0;
+    PyObject *before = NULL;
     for (uint32_t n = 0; n < count && !failed; n++, record += step) {
         PyObject *row = PyTuple_New(width);
         if (row == NULL) {
@@ -92,7 +102,15 @@ static int hastack_rows(size_t rows, const char *record, uint32_t step, uint32_t
             break;
         }
         for (uint32_t i = 0; i < width; i++) {
-            PyObject *value = hastack_value(items + i, record + items[i].offset);
+            /* Names and process ids repeat: what is the same as one record before is that object. */
+            const char *at = record + items[i].offset;
+            PyObject *value;
+            if (before != NULL && hastack_same(at, at - step, items[i].size)) {
+                value = PyTuple_GET_ITEM(before, i);
+                Py_INCREF(value);
+            } else {
+                value = hastack_value(items + i, at);
+            }
             if (value == NULL) {
                 failed = -1;
                 break;
@@ -103,7 +121,8 @@ static int hastack_rows(size_t rows, const char *record, uint32_t step, uint32_t
         PyObject_GC_UnTrack(row);
         if (!failed)
             failed = PyList_Append((PyObject *)rows, row);
-        Py_DECREF(row);
+        Py_DECREF(row); /* the list holds it, and with it `before` */
+        before = row;
     }
     if (failed)
         PyErr_Clear();

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from bpf_objects import built, kernel_objects, needs, open_descriptors, settles
 from elf_images import Image
+from forking import run_in_fork
 
 from hastack import ebpf
 from hastack.ebpf import _kernel
@@ -439,13 +440,7 @@ def closed_by_a_thread(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
 
 
 def forked(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
-    child = os.fork()
-    if child == 0:
-        try:
-            obj.close()
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    run_in_fork(obj.close)
     obj.burst.test_run(bytes([9]) + bytes(63))
     assert len(ring.take()) == 18
 

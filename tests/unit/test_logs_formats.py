@@ -1,6 +1,7 @@
 """The formats that are built in: what they read, and that each line is of one of them only."""
 
 import pickle
+import time
 
 import pytest
 from log_lines import NOW, SAMPLES
@@ -44,6 +45,17 @@ def test_the_parser_finds_the_same_whatever_came_before():
         batch = parser.parse_lines([line for _, line in order])
         assert [each.name for each in batch.formats] == [name for name, _ in order]
         assert not batch.rejects
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_a_hostile_line_takes_little_time(name):
+    line = next(iter(SAMPLES[name]))
+    begin = time.process_time()
+    for place in (0, len(line) // 3, len(line) // 2, len(line)):
+        for filling in (" ", "a", '"', "\\", "[", ":", "a=b ", "\n  at ", "x: ", "0", ", "):
+            long = filling * (32 * 1024 // len(filling))
+            BY_NAME[name].try_parse(line[:place] + long + line[place:])
+    assert time.process_time() - begin < 20  # what is not bound takes minutes
 
 
 def test_formats_travel_by_their_name():

@@ -1,5 +1,6 @@
 """The parser: dispatch, dirt, limits, templates, explanations, threads."""
 
+import itertools
 import threading
 from datetime import timedelta, timezone
 
@@ -106,6 +107,15 @@ def test_lines_of_a_megabyte_are_read_and_longer_ones_are_rejected():
             logs.Parser(longest=bad)
 
 
+def test_one_line_at_a_time_is_counted_too():
+    parser = logs.Parser()
+    assert parser.parse(ACCESS.encode() + b"\r\n")["status"] == 200
+    assert parser.parse("what?") is None
+    counts = parser.counts
+    assert (counts.lines, counts.records, counts.crlf) == (2, 1, 1)
+    assert (counts.formats, counts.rejected) == ({"nginx.common": 1}, {"unknown format": 1})
+
+
 def test_a_last_line_that_is_cut_is_said_to_be():
     batch = logs.Parser().parse_lines(['{"a": 1}\n', '{"a": '])
     assert (batch.counts.truncated, batch.rejects[0].reason) == (1, "truncated")
@@ -179,8 +189,9 @@ def test_a_format_that_fails_loses_no_line():
 
     fine = formats.Format("fine", lambda line: None)
     fails = formats.Format("broken", c.seq(c.field("x", c.rest.map(broken))))
-    parser = logs.Parser([fine, fails, "json"])
-    for lines in (["!boom", "!!!1", "!!!boom", "!!!2", "{}"], ["!!!1", "!boom\n x", "!boom"]):
+    many = ["!boom", "!!!1", "!!!boom", "!!!2", "{}"], ["!!!1", "!boom\n x", "!boom"]
+    for chosen, lines in itertools.product(([fine, fails, "json"], [fails, "json"]), many):
+        parser = logs.Parser(chosen)
         batch = parser.parse_lines(lines)
         accounted(batch, lines)
         assert [reject.reason for reject in batch.rejects] == ["broken raised an exception"] * 2

@@ -65,8 +65,14 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add what ``other`` counted."""
-        for name in ("lines", "records", "crlf", "ansi", "nul", "invalid", "bom", "long"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.lines += other.lines
+        self.records += other.records
+        self.crlf += other.crlf
+        self.ansi += other.ansi
+        self.nul += other.nul
+        self.invalid += other.invalid
+        self.bom += other.bom
+        self.long += other.long
         self.truncated += other.truncated
         for mine, theirs in ((self.rejected, other.rejected), (self.formats, other.formats)):
             for key, count in theirs.items():

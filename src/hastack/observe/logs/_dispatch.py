@@ -198,7 +198,19 @@ class Reader:
         _sum_up(batch, number)
         return batch
 
-    def _together(self, chunk: list[Any]) -> list[str] | None:
+    def one(self, line: str | bytes) -> Batch:
+        """The same for one line, without what only pays for many."""
+        batch = Batch([], [], [], [], Counts())
+        self._read_alone(line, 0, batch)
+        counts = batch.counts
+        counts.lines, counts.records = 1, len(batch.records)
+        for each in batch.formats:
+            counts.formats[each.name] = 1
+        for reject in batch.rejects:
+            counts.rejected[reject.reason] = 1
+        return batch
+
+    def _together(self, chunk: list[Any]) -> Sequence[str] | None:
         """The texts of some lines, if all of them are clean; at a fraction of the cost."""
         raw = chunk[0].__class__ is bytes
         ended = _ended(chunk[0])
@@ -221,7 +233,9 @@ class Reader:
             return None
         return texts
 
-    def _read_clean(self, texts: list[str], chunk: list[Any], number: int, batch: Batch) -> None:
+    def _read_clean(
+        self, texts: Sequence[str], chunk: list[Any], number: int, batch: Batch
+    ) -> None:
         """The inner loop."""
         hints, find = self.dispatch.hints, self.dispatch.find
         add_record, add_format = batch.records.append, batch.formats.append

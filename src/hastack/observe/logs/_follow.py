@@ -274,6 +274,9 @@ class _Path:
             step = next_step(tail.identity, tail.offset, size, path, known=known)
         if step is Step.READ:
             assert tail is not None
+            if not tail.offset:
+                # Nothing of it is known yet, so it may have been copied and truncated unseen.
+                yield from self._between(tail.born, most)
             yield from self._read(tail, most)
         elif step is Step.TRUNCATED:
             yield from self._truncated(most, now)
@@ -368,6 +371,8 @@ class _Path:
         """Files that the path led to while nobody looked."""
         path = self._stat()
         opened = {each.identity for each in self._old}
+        if self._current is not None:
+            opened.add(self._current.identity)  # moved away, perhaps, before anybody noticed
         if path is not None:
             opened.add(path.identity)
         siblings = self._siblings()
@@ -389,7 +394,7 @@ class _Path:
     def _retire(self, now: float) -> None:
         tail, self._current = self._current, None
         if tail is not None:
-            self._since = tail.changed
+            self._since = tail.changed if tail.offset else tail.born
             self._ends.append(_here(tail))
             tail.until = now + self._wait
             self._old.append(tail)

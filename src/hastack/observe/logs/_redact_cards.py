@@ -22,7 +22,8 @@ CARD: Final = re.compile(
 )
 """How the number of a card is written: without gaps, or in the groups of its scheme."""
 
-_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_ONCE: Final = {str(digit): digit for digit in range(10)}
+_TWICE: Final = {str(digit): sum(divmod(2 * digit, 10)) for digit in range(10)}
 # First and last prefix, and the lengths that go with them.
 _SCHEMES: Final = (
     ("4", "4", (13, 16, 19)),
@@ -51,15 +52,15 @@ def luhn(digits: str) -> bool:
         >>> luhn("4111111111111111"), luhn("4111111111111112")
         (True, False)
     """
-    total = 0
-    for at, digit in enumerate(reversed(digits)):
-        total += _DOUBLED[int(digit)] if at % 2 else int(digit)
-    return total % 10 == 0
+    once = sum(map(_ONCE.__getitem__, digits[-1::-2]))
+    return (once + sum(map(_TWICE.__getitem__, digits[-2::-2]))) % 10 == 0
 
 
 def is_card(digits: str) -> bool:
     """Whether digits, without gaps, are the number of a card."""
+    if not luhn(digits):
+        return False
     size = len(digits)
     return any(
         size in sizes and first <= digits[: len(first)] <= last for first, last, sizes in _SCHEMES
-    ) and luhn(digits)
+    )

@@ -179,15 +179,17 @@ class Run:
         """Replace those of the texts in which something is found; which they were."""
         changed: list[int] = []
         for start in range(0, len(texts), _CHUNK):
-            todo = self._once(texts, range(start, min(start + _CHUNK, len(texts))))
+            which = range(start, min(start + _CHUNK, len(texts)))
+            todo = self._once(texts, which, self._wanted)
             changed += todo
             for _ in range(_ROUNDS):  # what stood beside something may be whole only now
-                todo = self._once(texts, todo) if todo else todo
+                if todo:  # names were first, and no mark makes one
+                    todo = self._once(texts, todo, self._wanted & ~scan.SECRET)
         return changed
 
-    def _once(self, texts: list[str], which: Sequence[int]) -> list[int]:
+    def _once(self, texts: list[str], which: Sequence[int], wanted: int) -> list[int]:
         changed = []
-        for at, flags in scan.suspects([texts[n] for n in which], self._wanted).items():
+        for at, flags in scan.suspects([texts[n] for n in which], wanted).items():
             old = new = texts[which[at]]
             for flag, step in self._steps:
                 if flags & flag:

@@ -125,7 +125,7 @@ def _names(tokens: Pattern, kinds: Sequence[str]) -> list[str]:
         for k, piece in enumerate(pieces[:-1]):
             kind = kinds[len(found)]
             name = _clean(_name(tokens, at, piece, first=k == 0))
-            if k and piece == ":" and last == "ip" and kind == "int":
+            if k and piece == ":" and last in {"ip", "str"} and kind == "int":
                 name = "port"
             name = name or ("arg" if kind in _NO_NAMES else kind)
             found.append(name)

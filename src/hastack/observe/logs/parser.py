@@ -119,7 +119,9 @@ class Parser:
 
     def parse(self, line: str | bytes) -> dict[str, Any] | None:
         """The record of a line, or ``None`` when no format reads it."""
-        batch = self.parse_lines((line,))
+        batch = self._reader.one(line)
+        with self._lock:
+            self._counts.add(batch.counts)
         return batch.records[0] if batch.records else None
 
     def parse_lines(self, lines: Iterable[str | bytes]) -> Batch:

@@ -3,9 +3,10 @@
 `Follow` and `SyslogListener` are sources, too. An own one needs the four methods of `Source`.
 
 Example:
+    >>> from hastack.observe import logs
     >>> from hastack.observe.logs import sources
     >>> source = sources.LineSource(["a", "b"])
-    >>> [chunk.lines for chunk in source.chunks(sources.Batching())]
+    >>> [chunk.lines for chunk in source.chunks(logs.Batching())]
     [['a', 'b']]
 """
 
@@ -171,10 +172,11 @@ class Files(_Plain):
 
     Example:
         >>> import pathlib, tempfile
+        >>> from hastack.observe import logs
         >>> from hastack.observe.logs import sources
         >>> path = pathlib.Path(tempfile.mkdtemp(), "app.log")
         >>> _ = path.write_text("one\ntwo")
-        >>> [chunk.data for chunk in sources.Files(path).chunks(sources.Batching())]
+        >>> [chunk.data for chunk in sources.Files(path).chunks(logs.Batching())]
         [b'one', b'two']
     """
 

@@ -179,8 +179,8 @@ class Format:
         elif hasattr(grammar, "node") and hasattr(grammar, "read"):
             self._take_compiled(grammar, fields)
         elif callable(grammar):
-            self._fields = dict(fields or {})
             read: Any = grammar
+            self._fields = dict(fields or {})
             self.try_parse = _guarded(read)
             self._explain = self._reason(read)
         else:
