@@ -372,6 +372,19 @@ def test_iterators_write_what_there_is():
             link.read()
 
 
+def test_iterators_over_one_map():
+    needs("btf")
+    with (
+        ebpf.load(built("iterator"), programs=["entries"]) as obj,
+        ebpf.Map.create("hash", key_size=4, value_size=4, max_entries=8) as each,
+    ):
+        each.update({b"abcd": b"1234", b"efgh": b"5678"})
+        with obj.entries.attach(map=each) as link:
+            found = link.read()
+            assert sorted((found[:4], found[4:])) == [b"abcd", b"efgh"]
+        assert obj.elements == 2
+
+
 def test_running_by_hand(load):
     obj = load("fill", "pass", "raw", "lookup")
     run = obj.fill.test_run(bytes(64), repeat=100)
