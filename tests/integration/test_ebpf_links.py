@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from bpf_objects import built, kernel_objects, needs, open_descriptors, settles
 from elf_images import Image
+from forking import run_in_fork
 
 from hastack import ebpf
 from hastack.ebpf import _kernel
@@ -371,6 +372,19 @@ def test_iterators_write_what_there_is():
             link.read()
 
 
+def test_iterators_over_one_map():
+    needs("btf")
+    with (
+        ebpf.load(built("iterator"), programs=["entries"]) as obj,
+        ebpf.Map.create("hash", key_size=4, value_size=4, max_entries=8) as each,
+    ):
+        each.update({b"abcd": b"1234", b"efgh": b"5678"})
+        with obj.entries.attach(map=each) as link:
+            found = link.read()
+            assert sorted((found[:4], found[4:])) == [b"abcd", b"efgh"]
+        assert obj.elements == 2
+
+
 def test_running_by_hand(load):
     obj = load("fill", "pass", "raw", "lookup")
     run = obj.fill.test_run(bytes(64), repeat=100)
@@ -439,13 +453,7 @@ def closed_by_a_thread(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
 
 
 def forked(obj: ebpf.Object, ring: ebpf.RingBuffer) -> None:
-    child = os.fork()
-    if child == 0:
-        try:
-            obj.close()
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    run_in_fork(obj.close)
     obj.burst.test_run(bytes([9]) + bytes(63))
     assert len(ring.take()) == 18
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from bpf_objects import built, needs, open_descriptors
+from forking import run_in_fork
 
 from hastack import context, ebpf
 from hastack.errors import Cancelled, ClosedError, DeadlineExceeded, InvalidArgument
@@ -296,10 +297,11 @@ def test_user_ring_buffers(spec):
             assert obj.ordered == sent + 1
             with pytest.raises(InvalidArgument, match=r"value\.nope"):
                 out.send({"nope": 1})
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if out.closed else 1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+            def child(out=out) -> None:
+                assert out.closed
+
+            run_in_fork(child)
         with pytest.raises(ClosedError):
             out.send({})
         assert "closed" in repr(out)
@@ -311,5 +313,5 @@ def test_user_ring_buffers(spec):
             obj.sender("table")
         left = obj.sender("orders")
     assert left.closed
-    del obj, out, raw, left
+    del obj, out, raw, left, child
     assert open_descriptors() == before

@@ -91,6 +91,24 @@ def test_a_table_takes_the_rows_of_its_schema(postgres):
 MOMENT = "2026-01-01"
 
 
+def test_no_row_is_refused(postgres):
+    schema = logs.infer({"t": [{"s": "x", "l": ["a"], "j": [[]], "f": 1.5, "ip": "::1"}]})["t"]
+    postgres.sql(schema.postgresql("odd"))
+    for record in (
+        {"s": "a\0\udcff", "l": ["\0'\\"], "j": {"\0": [float("nan"), "\0"]}, "new": "\\u0000\0"},
+        {"s": "", "l": [], "j": [1e308, 2**100], "f": "x", "ip": "fe80::1%eth0"},
+        {"ip": "::ffff:10.0.0.1", "j": 5, "l": 7, "more": {"deep": [{"a": float("inf")}]}},
+        {},
+    ):
+        row = schema.row(record)
+        values = ", ".join(
+            f"{literal(value)}::text[]" if isinstance(value, list) else literal(value)
+            for value in row.values()
+        )
+        postgres.sql(f"INSERT INTO odd VALUES ({values});")
+    assert postgres.sql("SELECT count(*) FROM odd;") == [["4"]]
+
+
 def test_what_stands_in_names_is_no_code(postgres):
     names = ['"; DROP TABLE t; --', "a\nb", "'", "\\", "$$", "/*", "*/", "x y", "1", "%s", ":a"]
     schema = logs.infer({"t": [dict.fromkeys(names, 1)]})["t"]

@@ -250,6 +250,26 @@ def test_rows_leave_out_what_breaks_its_type():
     }
 
 
+def test_rows_hold_nothing_that_a_store_refuses():
+    schema = logs.infer({"t": [{"s": "x", "u": "http://a/", "l": ["a"], "j": [[]], "f": 1.5}]})["t"]
+    record = {
+        "s": "a\0\udcff\u00e9",
+        "u": "http://\0",
+        "l": ["\0", None],
+        "j": {"\0": [float("nan"), "\0", (1.5, float("inf"))]},
+        "f": float("inf"),
+        "more": {"\udcff": float("-inf"), 7: "\\u0000"},
+    }
+    assert schema.row(record) == {
+        "s": "a\ufffd?\u00e9",
+        "u": "http://\ufffd",
+        "l": ["\ufffd", None],
+        "j": '{"\ufffd":["nan","\ufffd",[1.5,"inf"]]}',
+        "f": float("inf"),
+        "_rest": '{"more":{"?":"-inf","7":"\\\\u0000"}}',
+    }
+
+
 def test_objects_that_may_be_missing_make_their_columns_nullable():
     schema = logs.infer({"t": [{"o": {"p": {"x": 1}}, "n": 1}, {"o": None, "n": 1}]})["t"]
     assert [(c.name, c.nullable) for c in columns_of(schema.fields)] == [

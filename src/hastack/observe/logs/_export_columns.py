@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
@@ -97,19 +98,37 @@ def row_of(record: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, An
     rest = _copied(record)
     row = {column.name: _taken(rest, column) for column in columns}
     left = _pruned(rest)
-    row[REST] = text_of(left) if left else None
+    row[REST] = text_of(_storable(left)) if left else None
     return row
 
 
 def _reader(field: SchemaField) -> Callable[[Any], Any]:
-    if field.items is not None:
-        return list_reader(field.items)
-    read = reader(field.type)
-    if field.type == "json":
-        return lambda value: BROKEN if read(value) is BROKEN else text_of(value)
+    read = reader(field.type) if field.items is None else list_reader(field.items)
+    if field.type == "json" and field.items is None:
+        return lambda value: BROKEN if read(value) is BROKEN else text_of(_storable(value))
     if field.type == "ip":  # one with a zone is of this machine only, and none to PostgreSQL
         return lambda value: BROKEN if "%" in str(value) else read(value)
+    if field.type in {"str", "url"} or field.items == "str":
+        return lambda value: _storable(read(value))
     return read
+
+
+def _storable(value: Any) -> Any:
+    """A value without what stores refuse.
+
+    That is zeros and halves of characters in texts, and in JSON numbers that are none.
+    """
+    if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {_storable(str(key)): _storable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_storable(inner) for inner in value]
+    return value
 
 
 def _copied(record: Mapping[str, Any]) -> dict[str, Any]:
