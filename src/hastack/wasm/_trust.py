@@ -146,7 +146,17 @@ class Trust:
             NotTrusted: It is not signed as demanded, revoked, too old, or says something else of
                 itself than it is.
         """
-        digest = hashlib.sha256(module).hexdigest()
+        return self._judge(module, hashlib.sha256(module).hexdigest(), name, signature, now)
+
+    def _judge(
+        self,
+        module: bytes,
+        digest: str,
+        name: str,
+        signature: bytes | None = None,
+        now: float | None = None,
+    ) -> Verified:
+        """What `verify` does, for who has the digest of the module already."""
         if digest in self._revoked:
             raise NotTrusted("module is revoked")
         inside, content = split(module)
