@@ -172,9 +172,9 @@ def test_many_uprobes_on_one_link(load, probed):
 
 
 def test_a_uprobe_without_uprobe_multi(load, probed, monkeypatch):
-    from hastack.ebpf import _object
+    from hastack.ebpf import _open
 
-    monkeypatch.setattr(_object, "has", lambda name: False)
+    monkeypatch.setattr(_open, "has", lambda name: False)
     obj = load("up", "down")
     assert obj.up.attach_type == ""
     with obj.up.attach(f"{probed}:first") as link, obj.down.attach(probed, symbol="second"):
