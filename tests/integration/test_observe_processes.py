@@ -14,12 +14,15 @@ import time
 
 import pytest
 from observe_items import DOWN, Memory, emit, exporter_to, numbers
+from opentelemetry.sdk.trace import TracerProvider
 from otlp_servers import HttpServer
 
 from hastack import config, context, events, observe
-from hastack.observe import QueueConfig
+from hastack.observe import BackendConfig, QueueConfig, _threads
+from hastack.observe._backends import exporter_of
 from hastack.observe._threads import suppressed
 from hastack.observe.records import LogHandler, LogRecordProcessor
+from hastack.observe.traces import SpanProcessor
 from hastack.ratelimit import CircuitBreaker
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
@@ -575,6 +578,31 @@ def test_what_is_left_at_exit_is_delivered():
         assert server.spans() == [("shop", "last")]
         assert ("shop", "last words") in server.records()
         assert server.metrics()["app.last"].sum.data_points[0].as_int == 3
+
+
+@pytest.mark.parametrize("none_for", ["pack", "send", ""])
+def test_whoever_waits_does_what_finds_no_thread(monkeypatch, none_for):
+    # As on Python 3.12, where none begins once the interpreter ends; or where there are too many.
+    started = _threads.start
+
+    def start(name, work):
+        if none_for in name:
+            raise RuntimeError("can't start new thread")
+        return started(name, work)
+
+    monkeypatch.setattr(_threads, "start", start)
+    with HttpServer() as server:
+        exporter = exporter_of("main", BackendConfig(endpoint=server.url), "traces")
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SpanProcessor(exporter))
+        names = numbers(1000)
+        for name in names[:500]:
+            provider.get_tracer("test").start_span(name).end()
+        assert exporter.force_flush(20.0)
+        for name in names[500:]:
+            provider.get_tracer("test").start_span(name).end()
+        assert exporter.shutdown(20.0)
+        assert sorted(name for _, name in server.spans()) == names
 
 
 EXISTING = """

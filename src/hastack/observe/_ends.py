@@ -22,7 +22,7 @@ def flush(exporters: Sequence[Exporter], timeout: float) -> Report:
     complete = True
     for each, reached in flights:
         left = max(0.0, began + timeout - time.monotonic())
-        complete = reached.wait(left) and complete
+        complete = each._await(reached, left) and complete
         each._end_flush(reached)
     accounts = {each.name: each.account() for each in exporters}
     lost = sum(account.lost for account in accounts.values()) - before
@@ -40,10 +40,10 @@ def shut_down(exporters: Sequence[Exporter], timeout: float) -> Report:
     reserve = min(_SPILL_RESERVE, timeout / 4)
     for each in exporters:
         kept = reserve if each._spill is not None else 0.0
-        each._idle.wait(max(0.0, until - kept - time.monotonic()))
+        each._await(each._idle, max(0.0, until - kept - time.monotonic()))
     writing = [each for each in exporters if each._to_the_disk()]
     for each in writing:
-        each._idle.wait(max(0.0, until - time.monotonic()))
+        each._await(each._idle, max(0.0, until - time.monotonic()))
     for each in exporters:
         each._finish(until)
     accounts = {each.name: each.account() for each in exporters}

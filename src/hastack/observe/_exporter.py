@@ -28,7 +28,7 @@ from ._spilling import Spilling
 from ._totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from hastack._core._validate import Seconds
     from hastack.ratelimit import CircuitBreaker
@@ -124,6 +124,8 @@ class Exporter(Spilling):
         self._packer = _threads.Doze()
         self._senders = [_threads.Doze() for _ in range(self._rules.shards)]
         self._threads: dict[str, threading.Thread] = {}
+        self._undone: dict[str, Iterator[float]] = {}  # work for which there was no thread
+        self._by_hand = threading.Lock()  # held by who does it instead
         self._flushes: list[tuple[tuple[int, ...] | None, threading.Event]] = []
         self._idle = threading.Event()
         self._evacuate = False
@@ -156,27 +158,37 @@ class Exporter(Spilling):
     # -- threads -------------------------------------------------------------------------------
 
     def _wake_packer(self) -> None:
-        self._ensure("pack", self._pack_loop)
+        self._ensure("pack", self._packing, self._packer)
         self._packer.wake()
 
     def _wake_sender(self, index: int) -> None:
-        self._ensure(f"send-{index}", lambda: self._send_loop(index))
+        self._ensure(f"send-{index}", lambda: self._sending(index), self._senders[index])
         self._senders[index].wake()
 
-    def _ensure(self, name: str, work: Callable[[], None]) -> None:
+    def _ensure(self, name: str, work: Callable[[], Iterator[float]], doze: _threads.Doze) -> None:
+        """See that ``work``, which says how many seconds it can sleep, is done."""
         if name in self._threads:
             return
+
+        def loop() -> None:
+            for pause in work():
+                doze.sleep(pause)
+
         with self._lock:
             if name in self._threads or self._flow.closed:
                 return
             _threads.end_with_process(self)
             try:
-                self._threads[name] = _threads.start(f"hastack-{self.name}-{name}", work)
+                self._threads[name] = _threads.start(f"hastack-{self.name}-{name}", loop)
             except RuntimeError as error:
-                # No more threads, or the interpreter ends: what waits is counted at the end.
-                self._say("thread", "no thread for exporter %s: %s", self.name, error)
+                # No more threads; on Python 3.12 none begins once the interpreter ends.
+                self._undone.setdefault(name, work())
+                if "interpreter shutdown" not in str(error):
+                    self._say("thread", "no thread for exporter %s: %s", self.name, error)
+            else:
+                self._undone.pop(name, None)
 
-    def _pack_loop(self) -> None:
+    def _packing(self) -> Iterator[float]:
         with self._lock:
             self._flow.begin_anew(None)
         self._adopt()
@@ -206,7 +218,7 @@ class Exporter(Spilling):
                     self._idle.set()
             else:
                 self._look_around()
-                self._packer.sleep(step - now if self._flow.asleep else min(step - now, look))
+                yield step - now if self._flow.asleep else min(step - now, look)
             if self._late:
                 self._take_late()
         if self._spill is not None:
@@ -267,8 +279,7 @@ class Exporter(Spilling):
 
     # -- out -----------------------------------------------------------------------------------
 
-    def _send_loop(self, index: int) -> None:
-        doze = self._senders[index]
+    def _sending(self, index: int) -> Iterator[float]:
         with self._lock:
             self._flow.begin_anew(index)
         while True:
@@ -280,7 +291,7 @@ class Exporter(Spilling):
             if isinstance(step, Launch):
                 self._send(index, step)
             else:
-                doze.sleep(step - now)
+                yield step - now
             if self._late:
                 self._take_late()
         for wire in self._wires:
@@ -421,6 +432,35 @@ class Exporter(Spilling):
         if self._threads or not self._idle.is_set():
             self._wake_all()
 
+    def _await(self, event: threading.Event, timeout: float) -> bool:
+        """Wait for ``event``; what finds no thread is done here meanwhile."""
+        until = time.monotonic() + timeout
+        while not self._undone:
+            left = until - time.monotonic()
+            if event.wait(max(0.0, min(left, _LOOK))) or left <= 0.0:
+                return event.is_set()
+        if not self._by_hand.acquire(timeout=max(0.0, until - time.monotonic())):
+            return event.is_set()  # another thread is at it
+        try:
+            self._do_undone(event, until)
+        finally:
+            self._by_hand.release()
+        return event.is_set()
+
+    def _do_undone(self, event: threading.Event, until: float) -> None:
+        """Do what found no thread, until there is ``event``."""
+        # A request cannot be ended from here: what ends after this one wants some time, too.
+        left = until - time.monotonic()
+        until -= left / 2
+        usual, self._timeout = self._timeout, min(self._timeout, max(left / 2, 0.1))
+        try:
+            with _threads.as_own():
+                while not event.is_set() and (left := until - time.monotonic()) > 0.0:
+                    pauses = [next(work, left) for work in list(self._undone.values())]
+                    event.wait(min(left, _LOOK, *pauses))  # others may have work for it
+        finally:
+            self._timeout = usual
+
     def _to_the_disk(self) -> bool:
         """Have the rest written; whether there is any, and somewhere to write to."""
         if self._spill is None or self._idle.is_set():
@@ -438,6 +478,8 @@ class Exporter(Spilling):
         self._make_way()
         self._look_around()
         self._wake_all()
+        for work in self._undone.values():
+            next(work, None)
         for name, thread in list(self._threads.items()):
             # A sender may be in a look-up of a name, which nothing ends: nobody waits for that.
             patience = inf if name == "pack" and self._spill is not None else 0.2

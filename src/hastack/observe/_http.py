@@ -124,7 +124,11 @@ class HttpTransport:
             call = self._calls[lane] = _Call()
         if self._aborted:  # looked at last: abort() ends the calls that it finds after this is set
             return NoAnswer("aborted")
-        cancel = self._clock.call_at(self._clock.monotonic() + timeout, lambda: call.end("timeout"))
+        ends = self._clock.monotonic() + timeout
+        try:
+            cancel = self._clock.call_at(ends, lambda: call.end("timeout"))
+        except RuntimeError:  # no thread that could: each step is bound instead of the whole
+            cancel = _nothing
         try:
             answer = self._exchange(call, body, timeout)
         except Exception as error:
@@ -302,3 +306,7 @@ def _decoded(raw: bytes, encoding: str, limit: int) -> bytes:
         return zlib.decompressobj(47 if "gzip" in encoding else 15).decompress(raw, limit)
     except zlib.error:
         return b""
+
+
+def _nothing() -> None:
+    """There is no timer to cancel."""

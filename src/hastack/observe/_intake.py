@@ -251,11 +251,8 @@ class Intake:
         if now - self._told.get(what, -inf) < 60.0:
             return
         self._told[what] = now
-        token = _threads._own.set(True)
-        try:
+        with _threads.as_own():
             _threads.log.warning(message, *arguments)
-        finally:
-            _threads._own.reset(token)
 
     def _tell_drops(self) -> None:
         if time.monotonic() - self._told.get("drops", -inf) >= 60.0:

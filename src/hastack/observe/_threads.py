@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -21,7 +22,7 @@ from hastack._core._errors import MissingDependency
 from hastack._core._extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _own: ContextVar[bool] = ContextVar("hastack-observe-suppressed", default=False)
 
@@ -64,6 +65,16 @@ def start(name: str, work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=_run, args=(work,), name=name, daemon=True)
     thread.start()
     return thread
+
+
+@contextmanager
+def as_own() -> Iterator[None]:
+    """Do an exporter's work on a thread of somebody else."""
+    token = _own.set(True)
+    try:
+        yield
+    finally:
+        _own.reset(token)
 
 
 def _run(work: Callable[[], None]) -> None:
