@@ -181,7 +181,7 @@ class Exporter(Spilling):
             try:
                 self._threads[name] = _threads.start(f"hastack-{self.name}-{name}", loop)
             except RuntimeError as error:
-                # No more threads; on Python 3.12 none begins once the interpreter ends.
+                # No more threads; since Python 3.12 none begins once the interpreter ends (gh-104690).
                 self._undone.setdefault(name, work())
                 if "interpreter shutdown" not in str(error):
                     self._say("thread", "no thread for exporter %s: %s", self.name, error)
