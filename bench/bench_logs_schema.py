@@ -44,7 +44,9 @@ def lines_of(form, count):
 
 
 def rates(title, rows, unit="lines/s"):
-    print(f"\n### {title}\n\nPython {sys.version.split()[0]}; processor time, best of several runs.\n")
+    print(
+        f"\n### {title}\n\nPython {sys.version.split()[0]}; processor time, best of several runs.\n"
+    )
     print(f"| | {unit} |\n|---|---:|")
     for name, value in rows.items():
         print(f"| {name} | {value:,.0f} |")
