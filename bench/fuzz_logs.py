@@ -3,7 +3,7 @@
 usage: HASTACK_FUZZ_SECONDS=60 python bench/fuzz_logs.py [SEED]
 
 Lines are samples of all formats, cut, joined, repeated and sprinkled with bytes; patterns of grok and
-formats of web servers are made of their own syntax. An input that takes more than a second or raises
+formats of web servers are made of their own syntax; two samples in one are of one format per rank. An input that takes more than a second or raises
 what it should not ends the run and is printed.
 """
 
@@ -112,6 +112,19 @@ def read_lines(chance, parsers):
     return lines
 
 
+def read_by_all(chance, parsers):
+    """Formats of one rank read no line together."""
+    one, other = (chance.choice(LINES).decode().partition("\n")[0].split(" ") for _ in "12")
+    words = one[: chance.randrange(len(one) + 1)] + other[chance.choice([0, 0, 1]) :]
+    line = " ".join(words)[chance.choice([0, 0, 0, 1]) :]
+    readers = {}
+    for each in parsers[0].formats:
+        if (each.starts is None or line[:1] in each.starts) and each.try_parse(line) is not None:
+            assert each.rank not in readers, f"{each} and {readers[each.rank]} read {line!r}"
+            readers[each.rank] = each
+    return line
+
+
 def read_stream(chance, parsers):
     data = b"\n".join(broken(chance) for _ in range(chance.randrange(1, 40)))
     data = chance.choice([b"", b"", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"]) + data
@@ -158,7 +171,9 @@ def fuzz(seconds, seed):
     counts = {}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        run = chance.choices([read_lines, read_stream, read_patterns], [6, 3, 1])[0]
+        run = chance.choices([read_lines, read_stream, read_patterns, read_by_all], [6, 3, 1, 50])[
+            0
+        ]
         state, start = chance.getstate(), time.process_time()
         try:
             run(chance, parsers)

@@ -172,9 +172,9 @@ def test_many_uprobes_on_one_link(load, probed):
 
 
 def test_a_uprobe_without_uprobe_multi(load, probed, monkeypatch):
-    from hastack.ebpf import _object
+    from hastack.ebpf import _open
 
-    monkeypatch.setattr(_object, "has", lambda name: False)
+    monkeypatch.setattr(_open, "has", lambda name: False)
     obj = load("up", "down")
     assert obj.up.attach_type == ""
     with obj.up.attach(f"{probed}:first") as link, obj.down.attach(probed, symbol="second"):
@@ -370,6 +370,19 @@ def test_iterators_write_what_there_is():
             link.update(obj.programs["maps"])
         with pytest.raises(ClosedError):
             link.read()
+
+
+def test_iterators_over_one_map():
+    needs("btf")
+    with (
+        ebpf.load(built("iterator"), programs=["entries"]) as obj,
+        ebpf.Map.create("hash", key_size=4, value_size=4, max_entries=8) as each,
+    ):
+        each.update({b"abcd": b"1234", b"efgh": b"5678"})
+        with obj.entries.attach(map=each) as link:
+            found = link.read()
+            assert sorted((found[:4], found[4:])) == [b"abcd", b"efgh"]
+        assert obj.elements == 2
 
 
 def test_running_by_hand(load):

@@ -204,6 +204,36 @@ def test_a_client_that_was_closed_before_the_fork_leaves_the_child_free(etcd):
     )
 
 
+def test_a_fork_at_the_moment_of_closing_again_and_again(etcd):
+    """gRPC ends its threads after the last channel was closed, on a thread of its own."""
+    program(
+        etcd,
+        """
+        for n in range(10):
+            use()
+            client.sync.close()
+            client = etcd.Client(sys.argv[1], timeout=10.0)
+            run_in_fork(use)
+        """,
+    )
+
+
+def test_where_somebody_else_uses_grpc_a_child_is_told_at_once(etcd):
+    program(
+        etcd,
+        """
+        use()
+        client.sync.close()
+        client = etcd.Client(sys.argv[1], timeout=10.0)
+        import grpc
+        channel = grpc.insecure_channel(sys.argv[1])
+        grpc.channel_ready_future(channel).result(10)
+        run_in_fork(refused)
+        use()
+        """,
+    )
+
+
 def test_a_child_that_does_not_use_it_ends_in_peace(etcd):
     program(
         etcd,

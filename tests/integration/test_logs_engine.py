@@ -353,6 +353,13 @@ def test_an_error_of_the_parser_crosses_over(tmp_path: Path) -> None:
         next(logs.Engine(["a"], parser=lambda: TwoLineParser(), processes=2))
 
 
+def test_a_daemonic_process_may_have_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    current = __import__("multiprocessing").current_process()
+    monkeypatch.setitem(current._config, "daemon", True)
+    with pytest.raises(InvalidArgument, match=r"processes=2.*no children"):
+        next(logs.Engine(["a=1"], parser=TwoLineParser, processes=2))
+
+
 def test_closing_ends_the_processes(file: Path) -> None:
     engine = logs.Engine(endless(), parser=TwoLineParser, processes=2)
     next(engine)

@@ -105,7 +105,7 @@ def test_memory_that_may_not_grow_is_asked_for_a_place() -> None:
 
     with load(fixed.format(at=65536)) as plugin:
         assert plugin.call("echo", b"hello") == b"hello"
-    with load(fixed.format(at=70000)) as plugin, pytest.raises(OutOfBounds):
+    with load(fixed.format(at=131000)) as plugin, pytest.raises(OutOfBounds):
         plugin.call("echo", b"hello")
     with load(fixed.format(at=0)) as plugin, pytest.raises(WasmError, match="no place"):
         plugin.call("echo", b"hello")
@@ -652,3 +652,33 @@ def test_100_000_functions_are_refused_before_anything_is_compiled() -> None:
     with pytest.raises(ModuleRefused, match="functions 100,000"):
         wasm.load(wasm.wat("(module)")[:8] + many, trust=wasm.Unsigned())
     assert time.monotonic() - begun < 20.0
+
+
+LITTLE = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+from hastack import wasm
+from hastack.errors import Trap
+text = wasm.wat('''(module (memory (export "memory") 1)
+  (func (export "f") (param i32 i32) (result i32) (local.get 1))
+  (func (export "beyond") (result i32) (i32.load (i32.const 2000000))))''')
+for isolated in (True, False):
+    plugin = wasm.load(
+        text, trust=wasm.Unsigned(), isolate_compiler=isolated,
+        functions={"f": "(bytes) -> i32"}, limits=wasm.Limits(deadline=20.0),
+    )
+    assert plugin.call("f", b"hello") == 5
+    try:
+        plugin.call("beyond")
+    except Trap as trap:
+        print(plugin._code.engine.pooled, trap.code)
+"""
+
+
+def test_with_little_address_space_it_does_without_a_pool() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE], capture_output=True, text=True, timeout=50, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["False", "memory_out_of_bounds"] * 2

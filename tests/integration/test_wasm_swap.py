@@ -275,7 +275,7 @@ def dies_while_it_writes(folder: Path, left: int, *, bad: bool) -> int:
 @pytest.mark.parametrize("kind", ["bad", "good"])
 def test_killed_at_any_write_it_comes_back_with_one_that_is_good(tmp_path: Path, kind: str) -> None:
     found = []
-    for left in (*range(24), 100):
+    for left in (*range(0, 24, 3), 100):
         folder = tmp_path / str(left)
         with swap(state=folder) as plugin:
             plugin.offer(version(1))

@@ -66,6 +66,15 @@ def test_whatever_comes_each_line_is_a_record_or_a_reject(lines, fallback):
         assert str(parser.explain(line)) is not None
 
 
+@settings(max_examples=300)
+@given(st.tuples(*[st.sampled_from(LINES).map(lambda line: line.split("\n")[0])] * 2), st.data())
+def test_formats_of_one_rank_read_no_line_together(pair, data):
+    one, other = (line.split(" ") for line in pair)
+    line = " ".join(one[: data.draw(st.integers(0, len(one)))] + other)
+    readers = [each.rank for each in PARSER.formats if each.try_parse(line) is not None]
+    assert len(readers) == len(set(readers)), line
+
+
 @given(st.lists(cuts, max_size=20))
 def test_what_a_line_is_does_not_depend_on_those_before_it(lines):
     together = PARSER.parse_lines(lines)

@@ -45,6 +45,10 @@ SAMPLES = {
             "path": "/\u00e9",
         },
         f'h - - [10/Oct/2026:13:55:36 +0000] "-" 408 0 {_UA}': {"request": None, "status": 408},
+        f'h a b [10/Oct/2026:13:55:36 +0000] "GET / HTTP/1.1" 200 0 {_UA}': {
+            "ident": "a",
+            "user": "b",
+        },
     },
     "nginx.common": {
         '127.0.0.1 id frank [10/Oct/2026:13:55:36 +0000] "GET /a.gif HTTP/1.0" 200 7': {
@@ -173,6 +177,9 @@ SAMPLES = {
             "host": "combo",
             "app": None,
             "message": "last message repeated 2 times",
+        },
+        f'Oct 10 13:55:36 web nginx: h - - [10/Oct/2026:13:55:36 +0000] "-" 408 0 {_UA}': {
+            "app": "nginx",
         },
         "Oct 10 13:55:36 fe80::1 kernel: [  1.5] usb": {"host": "fe80::1", "app": "kernel"},
     },
@@ -376,6 +383,9 @@ SAMPLES = {
             "file": "server.go",
             "line": 7,
             "message": "ready",
+        },
+        f'I1010 13:55:36.003000    4242 a.go:7] h - - [10/Oct/2026:13:55:36 +0000] "-" 408 0 {_UA}': {
+            "thread": 4242,
         },
         "F20261010 13:55:36.003000 1 a/b.cc:12] x": {"level": "FATAL", "time": ms(3)},
     },

@@ -18,7 +18,7 @@ from fused_store import (
 )
 
 from hastack import events
-from hastack.discovery import Instance, Put, memory
+from hastack.discovery import Batch, Instance, Put, memory
 from hastack.discovery._forward_token import Token
 from hastack.discovery._layout import EPOCH, InstanceKey, checkpoint, heartbeat, origin_prefix
 from hastack.discovery._origin import Heartbeat
@@ -670,6 +670,86 @@ def test_a_store_is_not_forwarded_to_itself_and_nothing_starts_twice():
             forwarder.thaw()
             with pytest.raises(LifecycleError):
                 await forwarder.start()
+
+    on_manual_clock(main)
+
+
+# What a watch sums up
+
+
+class Summing:
+    """A store whose watches, told to, sum up what they have missed: as after a compaction."""
+
+    def __init__(self, store):
+        self._store = store
+        self.open = asyncio.Event()
+        self.open.set()
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def watch(self, *args, **options):
+        return SummingWatch(self, self._store.watch(*args, **options))
+
+
+class SummingWatch:
+    def __init__(self, store, inner):
+        self._store, self._inner = store, inner
+        self.age = 0.0
+
+    async def __aenter__(self):
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc):
+        await self._inner.__aexit__(*exc)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        batch = await anext(self._inner)
+        if self._store.open.is_set():
+            return batch
+        missed = [batch]
+        waiting = asyncio.ensure_future(self._store.open.wait())
+        while not waiting.done():
+            following = asyncio.ensure_future(anext(self._inner))
+            await asyncio.wait({waiting, following}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                missed.append(following.result())
+            else:
+                following.cancel()
+                await asyncio.wait({following})
+        last = {event.kv.key: event for batch in missed for event in batch.events}
+        events = tuple(last[key] for key in sorted(last))
+        return Batch(events, missed[-1].revision, True, "compacted")
+
+
+def test_the_difference_that_a_watch_tells_needs_no_second_listing():
+    async def main(east, west):
+        summing = Summing(east)
+        await fill(east, range(200))
+        async with Forwarder(summing, west, origin="east", share=1.0) as forwarder:
+            await settled(forwarder, east, west)
+            await east.put(key(0), value())
+            await settled(forwarder, east, west)
+            summing.open.clear()
+            await east.put(key(7), value())
+            await fill(east, range(150, 260))
+            await east.delete(key(3))
+            await east.delete(key(4))
+            await east.put(key(4), value())
+            await east.put(key(2), value())
+            await asyncio.sleep(1.0)
+            assert not await same(east, west, "east")
+            summing.open.set()
+            await settled(forwarder, east, west)
+            status = forwarder.status()
+            assert (status.relists, status.connects) == (1, 1)
+            assert status.behind == 0
+            await east.put(key(5), value())
+            await settled(forwarder, east, west)
 
     on_manual_clock(main)
 

@@ -1,6 +1,8 @@
 """The parser: dispatch, dirt, limits, templates, explanations, threads."""
 
 import itertools
+import os
+import signal
 import threading
 from datetime import timedelta, timezone
 
@@ -289,6 +291,16 @@ def test_a_format_says_what_it_is():
         formats.Format("x", c.field("n", c.many(c.opt("a"))))
     with pytest.raises(InvalidArgument, match=r"one of nginx\.combined"):
         formats.get("none")
+
+
+def test_a_forked_child_reads_on_though_a_thread_was_counting():
+    parser = logs.Parser(["logfmt"])
+    with parser._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)  # ends what hangs
+            os._exit(parser.parse("a=1") != {"a": 1})
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_threads_share_a_parser():

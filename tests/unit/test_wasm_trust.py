@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hastack import wasm
+from hastack import events, wasm
 from hastack.errors import InvalidArgument, InvalidModule, NotTrusted
 from hastack.wasm import Floors, Manifest, PrivateKey, PublicKey, Signer, Trust, sign
 from hastack.wasm._ed25519 import ORDER, D, P, weakness
@@ -430,7 +430,9 @@ def test_older_versions_are_refused_once_a_newer_one_was_accepted(tmp_path: Path
     with pytest.raises(NotTrusted, match="security version 0; 2"):
         trust.verify(sign(PLAIN, ADA), name="p")
     loose = one(floors=floors, rollback=True)
-    loose.accepted("p", loose.verify(version(1), name="p"))
+    with events.record(wasm.PluginRolledBack) as allowed:
+        loose.accepted("p", loose.verify(version(1), name="p"))
+    assert allowed[0].detail == "security version 1 was allowed; 2 was accepted before"
     assert floors.floor("p") == 2  # allowing it once lowers nothing
     floors.lower("p", 1)
     floors.lower("unknown", 1)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
+_OFF = {"0", "false", "no", "n", "off"}
+_ours = False  # grpc was imported here, without its hooks
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -45,11 +47,18 @@ def require_grpc(*, extra: str) -> tuple[ModuleType, ModuleType]:
     Raises:
         MissingDependency: grpc is not installed.
     """
+    global _ours
     ours = "grpc" not in sys.modules and _FORK_SUPPORT not in os.environ
     if ours:
+        _ours = True
         os.environ[_FORK_SUPPORT] = "0"
     try:
         return require("grpc", extra=extra), require("grpc.aio", extra=extra)
     finally:
         if ours:  # what this process starts decides for itself
             os.environ.pop(_FORK_SUPPORT, None)
+
+
+def grpc_has_fork_hooks() -> bool:
+    """Whether gRPC does something about forks itself, as far as can be told."""
+    return not _ours and os.environ.get(_FORK_SUPPORT, "").lower() not in _OFF

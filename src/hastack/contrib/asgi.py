@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
         async def allow_async(self, method: bytes, path: bytes) -> bool:
             """Whether it may pass."""
+            ...
 
     ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 

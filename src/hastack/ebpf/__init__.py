@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ._object import Object as Object
     from ._object import Program as Program
     from ._object import Run as Run
-    from ._object import load as load
-    from ._object import open as open  # noqa: A004
+    from ._open import load as load
+    from ._open import open as open  # noqa: A004
     from ._perfbuf import PerfBuffer as PerfBuffer
     from ._policy import Policy as Policy
     from ._privileges import drop_privileges as drop_privileges
@@ -53,9 +53,9 @@ _HOMES = {
     "UserRingBuffer": ("_userring", "UserRingBuffer"),
     "build": ("_build", "build"),
     "drop_privileges": ("_privileges", "drop_privileges"),
-    "load": ("_object", "load"),
+    "load": ("_open", "load"),
     "minimal_btf": ("_build", "minimal_btf"),
-    "open": ("_object", "open"),
+    "open": ("_open", "open"),
     "sign": ("_signing", "sign"),
 }
 

@@ -38,7 +38,7 @@ def prepare(
     signature: bytes | str | Path | None,
 ) -> Object:
     """Load a successor that shares what it can."""
-    from ._object import _admit, _chosen, _load
+    from ._open import _admit, _chosen, _load
 
     if policy not in _POLICIES:
         raise InvalidArgument("on_incompatible", policy, "'fail', 'recreate' or 'migrate'")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Code", "grants_of")
 
+SHARED_CALLS: Final = 5_000
+
 DRIVERS: Final = 64
 """Instances in one store: the guest, and drivers of our own. A guest cannot make any."""
 
@@ -65,7 +67,9 @@ class Code:
             named = [e.name for e in facts.exports if e.kind == "memory"]
             self.memory_name = named[0] if named else "memory"
         self.hosts = bool(facts.imports)
-        self.each = self.hosts or limits.exact_fuel
+        # Calls of one tick share what is set once per tick. A tick is too short for a thousand calls
+        # of the host, so that sharing takes nothing from a budget of that size or more.
+        self.each = limits.exact_fuel or (self.hosts and limits.host_calls < SHARED_CALLS)
         self.shapes: dict[str, Shape] = {}
         self.running: dict[int, Instance] = {}
         self._signatures = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
-from ctypes import c_bool, c_size_t, c_uint32, c_void_p
+from ctypes import c_bool, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Final
 
 from hastack._core._errors import WasmError
@@ -20,6 +21,12 @@ __all__ = ("Engine", "configuration", "engine")
 
 INSTANCES: Final = 1_000
 """Instances of all plugins of one engine together, at most."""
+
+SPACE: Final = 6 << 40
+"""Bytes of address space that the pool takes, and some more; nearly all of it is never touched."""
+
+SMALL: Final = 256 << 20
+"""Bytes of address space for one memory where there is not that much."""
 
 FIBERS: Final = 200
 """Calls under way on event loops at a time, at most."""
@@ -68,7 +75,17 @@ def configuration(lib: Library, stack: int, *, pooled: bool) -> c_void_p:
             getattr(lib.dll, f"wasmtime_pooling_allocation_config_{name}_set")(pool, kind(count))
         lib.dll.wasmtime_pooling_allocation_strategy_set(config, pool)
         lib.dll.wasmtime_pooling_allocation_config_delete(pool)
+    else:
+        lib.dll.wasmtime_config_memory_reservation_set(config, c_uint64(SMALL))
+        lib.dll.wasmtime_config_memory_guard_size_set(config, c_uint64(64 << 10))
+        lib.dll.wasmtime_config_memory_reservation_for_growth_set(config, c_uint64(0))
     return config
+
+
+def _address_space() -> float:
+    """What ``ulimit -v`` leaves to this process."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return float("inf") if limit == resource.RLIM_INFINITY else limit
 
 
 class Engine:
@@ -84,12 +101,9 @@ class Engine:
     def __init__(self, lib: Library, stack: int) -> None:
         self.lib = lib
         self.stack = stack
-        self.pooled = True
-        # Without a terabyte of address space (ulimit -v) there is no pool, and it goes without.
-        handle = lib.wasm_engine_new_with_config(configuration(lib, stack, pooled=True))
-        if not handle:
-            self.pooled = False
-            handle = lib.wasm_engine_new_with_config(configuration(lib, stack, pooled=False))
+        # Asked first: an engine that does not get its pool ends the process.
+        self.pooled = _address_space() > SPACE
+        handle = lib.wasm_engine_new_with_config(configuration(lib, stack, pooled=self.pooled))
         if not handle:
             raise WasmError("wasmtime refuses the configuration of the engine")
         self.handle: int = handle

@@ -65,7 +65,7 @@ def filter(  # noqa: A001  # what it is called in the field; nobody imports it b
         if "trust" not in options:
             raise InvalidArgument("trust", None, "a Trust, or Unsigned() for what nobody signed")
         source = _Lazy(policy, options)
-    find = key or _of_request
+    find: Callable[..., Any] = key or _of_request
 
     def decorate(handler: Callable[P, R]) -> Callable[P, R]:
         if kind_of(handler) is Kind.COROUTINE:

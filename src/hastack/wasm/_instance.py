@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 __all__ = ("Bound", "Instance", "Shape")
 
 SCRATCH = 65_536
+"""Bytes that guest memory grows by for arguments."""
+
+PLACE = 4_096
+"""Bytes that a guest's malloc is asked for at least, once per instance."""
+
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
 
@@ -167,7 +172,7 @@ class Instance:
             if left is not None and left < budget:
                 budget, self.by_context = left, True
         self.calls = 0
-        self.deadline_at = now + budget
+        self.deadline_at = now + budget + PERIOD  # calls of one tick share it
         self.fresh_until = fresh
         self.arm(now, budget)
         code.lib.check(code.set_fuel(self.context, code.fuel))
@@ -217,10 +222,15 @@ class Instance:
             raise InvalidArgument("name", name, "an export of the module")
         return found
 
-    def memory_view(self) -> memoryview:
-        """All of its memory that is known of; for who has checked the place already."""
+    def put(self, base: int, data: bytes) -> None:
+        """Write to its own place, which was checked when it was made."""
         memory = self.memory
-        return (memory if memory is not None else self.open_memory()).view
+        if memory is None:
+            memory = self.open_memory()
+        if memory.calm:
+            memory.view[base : base + len(data)] = data
+        else:
+            memory.write(base, data)
 
     def open_memory(self) -> Memory:
         """Its memory.
@@ -246,23 +256,34 @@ class Instance:
         if length > self.code.limits.input_bytes:
             limit = f"at most {self.code.limits.input_bytes:,} bytes (Limits.input_bytes)"
             raise InvalidArgument("arguments", length, limit)
-        size = max(SCRATCH, 1 << (length - 1).bit_length())
-        # Pages of our own, which no allocator of the guest knows of, need no call into it.
-        found = self.open_memory().grow(size)
+        # A place of the guest's own choice costs one call; else pages of ours, which no allocator of
+        # the guest knows of.
+        size = 1 << (max(length, PLACE) - 1).bit_length()
+        found = self._allocate(size)
         if found is None:
-            found = self._allocate(size)
+            size = max(size, SCRATCH)
+            found = self.open_memory().grow(size)
+        if found is None:
+            raise WasmError(
+                f"no place for {size:,} bytes: the guest has no malloc that gives it, and its memory "
+                "may not grow"
+            )
         self.scratch, self.scratch_size = found, size
         return found
 
-    def _allocate(self, size: int) -> int:
+    def _allocate(self, size: int) -> int | None:
         for name in ("malloc", "alloc", "allocate"):
             export = self.code.facts.export(name)
             if export is not None and export.type == "(i32) -> i32":
-                found: int = self.bind(name)((size,)) & 0xFFFFFFFF
+                if self.fiber:  # which cannot be entered from here
+                    return None
+                found: int = self.bind(name).raw(size) & 0xFFFFFFFF
                 if found:
-                    self.open_memory().read(found, size)  # is it all inside?
+                    memory = self.open_memory()
+                    if found + size > memory.size:
+                        memory.within(found, size)  # is it all inside?
                     return found
-        raise WasmError(f"no place for {size:,} bytes: memory may not grow, and no malloc has it")
+        return None
 
     def failure(self, error: int | None) -> BaseException:
         """The exception for a call that failed; the instance is broken from here on."""
@@ -298,7 +319,18 @@ class Shape:
     """What all instances share of one function: how its values lie in the slots."""
 
     __slots__ = (
-        *("ended", "length", "name", "pack", "plain", "plan", "signature", "single", "slots"),
+        *(
+            "ended",
+            "length",
+            "name",
+            "pack",
+            "plain",
+            "plan",
+            "pointers",
+            "signature",
+            "single",
+            "slots",
+        ),
         *("core", "unpack", "wide_result"),
     )
 
@@ -315,6 +347,12 @@ class Shape:
         self.single = len(outward) == 1
         self.wide_result = bool(signature.results) and signature.results[0] in WIDE
         # 0 a number, 1 a pointer to bytes that end with a zero, 2 a pointer and a length
+        at, pointers = 0, []
+        for kind in signature.parameters:
+            if kind in WIDE or kind in ENDED:
+                pointers.append(at)
+            at += 2 if kind in WIDE else 1
+        self.pointers = tuple(pointers)
         self.plan = tuple(
             (
                 2 if kind in WIDE else 1 if kind in ENDED else 0,
@@ -356,12 +394,16 @@ class Bound:
             self._call = self._checked
         self.enter: Callable[[tuple[Any, ...]], Any]
         if type(self) is not Bound:
-            self.enter = self._own_entry
+            self.enter = self.own_entry()
         else:
             self.enter = self._plain_entry() if shape.plain else self._wide_entry()
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
         return self.enter(arguments)
+
+    def own_entry(self) -> Callable[[tuple[Any, ...]], Any]:
+        """The way in for an ABI of its own."""
+        return self._own_entry
 
     def _own_entry(self, arguments: tuple[Any, ...]) -> Any:
         """The way in for an ABI that packs and unpacks by itself."""
@@ -395,12 +437,12 @@ class Bound:
         call, single, instance = self._call, self.single, self.instance
         context, function, slots, length, trap_at = self.wire
         plan, wide_result, slow = self._shape.plan, self._shape.wide_result, self.pack
-        expected = len(plan)
+        expected, pointers, place = len(plan), self._shape.pointers, self.instance.place
 
-        def enter(arguments: tuple[Any, ...]) -> Any:
-            if len(arguments) != expected:
-                slow(arguments)
-            base = instance.scratch
+        def enter(given: tuple[Any, ...]) -> Any:
+            arguments: Any = given
+            if len(given) != expected:
+                slow(given)
             values: list[Any] = []
             parts = []
             used = 0
@@ -412,26 +454,27 @@ class Bound:
                 if wanted is str and value.__class__ is str:
                     data = value.encode()
                 elif value.__class__ is not wanted:
-                    used = instance.scratch_size + 1  # the slow way converts, or says what is wrong
-                    break
+                    break  # the slow way converts, or says what is wrong
                 if code == 1 and b"\0" in data:
-                    used = instance.scratch_size + 1
                     break
                 parts.append(data)
-                values.append(base + used)
+                values.append(used)
                 size = len(data)
                 if code == 2:
                     values.append(size)
                 used += size + 1
+            else:
+                if used:
+                    # Its own place is inside for as long as the instance lives.
+                    base = instance.scratch if used <= instance.scratch_size else place(used)
+                    instance.put(base, b"\0".join(parts) + b"\0")
+                    for index in pointers:
+                        values[index] += base
+                arguments = values
             try:
-                if used > instance.scratch_size:
-                    values = slow(arguments)
-                elif used:
-                    # Its own pages are inside for as long as the instance lives.
-                    instance.memory_view()[base : base + used] = b"\0".join(parts) + b"\0"
-                pack(view, 0, *values)
+                pack(view, 0, *(arguments if arguments is values else slow(arguments)))
             except (struct.error, OverflowError):
-                pack(view, 0, *slow(arguments))
+                pack(view, 0, *slow(given))
             error = call(context, function, slots, length, trap_at)
             if error or trap:
                 raise instance.failure(error)

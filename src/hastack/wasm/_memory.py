@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctypes import addressof, byref, c_uint8, c_uint64, c_void_p
+from ctypes import addressof, byref, c_uint8, c_uint64, c_void_p, memmove, string_at
 from typing import TYPE_CHECKING
 
 from hastack._core._errors import OutOfBounds
@@ -28,24 +28,35 @@ class Memory:
         >>> grant = wasm.host(shout, "(i32, i32)", memory=True)
     """
 
-    __slots__ = ("_context", "_extern", "_lib", "_pointer", "size", "view")
+    __slots__ = ("_base", "_context", "_extern", "_lib", "_pointer", "_view", "calm", "size")
 
     def __init__(self, lib: Library, context: c_void_p, extern: Extern) -> None:
         self._lib = lib
         self._context = context
         self._extern = extern
         self._pointer = c_void_p(addressof(extern.of))
+        self._base: int = lib.wasmtime_memory_data(context, self._pointer) or 0
+        self._view: memoryview | None = None
         self.size = 0
-        self.view = memoryview(b"")
+        self.calm = False
+        """Written to before: worth a view of all of it, which is dear to make and cheap to use."""
         self.look()
+
+    @property
+    def view(self) -> memoryview:
+        """All that is known of, for who has checked the place already. Made when it is asked for."""
+        view = self._view
+        if view is None:
+            size = self.size
+            view = self._view = memoryview((c_uint8 * size).from_address(self._base)).cast("B")
+        return view
 
     def look(self) -> None:
         """Find out how large it is by now."""
         size = self._lib.wasmtime_memory_data_size(self._context, self._pointer)
         if size != self.size:
-            base = self._lib.wasmtime_memory_data(self._context, self._pointer)
             self.size = size
-            self.view = memoryview((c_uint8 * size).from_address(base)).cast("B")
+            self._view = None
 
     def read(self, pointer: int, length: int) -> bytes:
         """A copy of ``length`` bytes at ``pointer``, both unsigned.
@@ -56,8 +67,8 @@ class Memory:
         pointer &= 0xFFFFFFFF
         length &= 0xFFFFFFFF
         if pointer + length > self.size:
-            self._within(pointer, length)
-        return bytes(self.view[pointer : pointer + length])
+            self.within(pointer, length)
+        return string_at(self._base + pointer, length)
 
     def write(self, pointer: int, data: bytes) -> None:
         """Put ``data`` at ``pointer``.
@@ -66,10 +77,11 @@ class Memory:
             OutOfBounds: It would not all be inside; then nothing is written.
         """
         pointer &= 0xFFFFFFFF
-        end = pointer + len(data)
-        if end > self.size:
-            self._within(pointer, len(data))
-        self.view[pointer:end] = data
+        length = len(data)
+        if pointer + length > self.size:
+            self.within(pointer, length)
+        memmove(self._base + pointer, data, length)
+        self.calm = True
 
     def text(self, pointer: int, limit: int = PAGE) -> bytes:
         """The bytes at ``pointer`` up to a zero.
@@ -79,7 +91,7 @@ class Memory:
         """
         pointer &= 0xFFFFFFFF
         self.look()
-        piece = bytes(self.view[pointer : pointer + limit])
+        piece = string_at(self._base + pointer, max(min(limit, self.size - pointer), 0))
         end = piece.find(b"\0")
         if end < 0:
             raise OutOfBounds(pointer, limit, self.size)
@@ -97,7 +109,12 @@ class Memory:
         self.look()
         return before.value * PAGE
 
-    def _within(self, pointer: int, length: int) -> None:
+    def within(self, pointer: int, length: int) -> None:
+        """Look again whether a place is inside.
+
+        Raises:
+            OutOfBounds: It is not.
+        """
         self.look()
         if pointer + length > self.size:
             raise OutOfBounds(pointer, length, self.size)

@@ -385,7 +385,7 @@ def _admitted(
         if len(data) > limits.module_bytes:
             raise ModuleRefused([f"module_bytes {len(data):,}, at most {limits.module_bytes:,}"])
         if isinstance(trust, Trust):
-            verified = trust.verify(data, name=name, signature=signature)
+            verified = trust._judge(data, digest, name, signature)
             if _events.VERIFIED.subscribers:
                 signed_by = ", ".join(verified.identities)
                 _events.VERIFIED.publish(

@@ -11,6 +11,7 @@ import attrs
 from hastack._core import _validate
 from hastack._core._errors import InvalidArgument, NotTrusted
 
+from . import _events
 from ._keys import PrivateKey, PublicKey
 from ._manifest import Manifest, manifest_of
 from ._quorum import chosen
@@ -84,7 +85,7 @@ class Trust:
             by default one ``"reviewer"``, if there is any among the signers.
         revoked: Ids of keys and digests of modules that count no more.
         floors: Where security versions are kept: lower ones than accepted before are refused.
-        rollback: Accept lower ones all the same. Each is reported as an event.
+        rollback: Accept lower ones all the same; each is a `PluginRolledBack` event.
         manifest: Whether a module must have a manifest. One without it may import nothing.
 
     Raises:
@@ -146,7 +147,17 @@ class Trust:
             NotTrusted: It is not signed as demanded, revoked, too old, or says something else of
                 itself than it is.
         """
-        digest = hashlib.sha256(module).hexdigest()
+        return self._judge(module, hashlib.sha256(module).hexdigest(), name, signature, now)
+
+    def _judge(
+        self,
+        module: bytes,
+        digest: str,
+        name: str,
+        signature: bytes | None = None,
+        now: float | None = None,
+    ) -> Verified:
+        """What `verify` does, for who has the digest of the module already."""
         if digest in self._revoked:
             raise NotTrusted("module is revoked")
         inside, content = split(module)
@@ -163,7 +174,16 @@ class Trust:
         if picked is None:
             missing = ", ".join(f"{count} {role}" for role, count in sorted(require.items()))
             raise NotTrusted(f"signed by {self._named(valid)}; it takes {missing}")
+        self._tell_rollback(name, digest, manifest.svn if manifest is not None else 0)
         return Verified(digest=digest, identities=tuple(sorted(picked)), manifest=manifest)
+
+    def _tell_rollback(self, name: str, digest: str, svn: int) -> None:
+        floor = self.floors.floor(name) if self.floors is not None else 0
+        if svn < floor and _events.ROLLED_BACK.subscribers:
+            detail = f"security version {svn} was allowed; {floor} was accepted before"
+            _events.ROLLED_BACK.publish(
+                _events.PluginRolledBack(plugin=name, digest=digest, detail=detail)
+            )
 
     def accepted(self, name: str, verified: Verified) -> None:
         """It was loaded and is good: from now on nothing older."""

@@ -22,6 +22,23 @@ SEC("iter/bpf_map") int maps(struct bpf_iter__bpf_map *ctx)
 	return 0;
 }
 
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+} CORE;
+__u64 elements;
+SEC("?iter/bpf_map_elem") int entries(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u32 *key = ctx->key;
+	if (!key)
+		return 0;
+	elements++;
+	bpf_seq_write(ctx->meta->seq, key, sizeof(*key));
+	return 0;
+}
+
 int has_type, has_member = -1;
 SEC("raw_tp/sys_enter") int look(void *ctx)
 {

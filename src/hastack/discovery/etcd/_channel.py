@@ -66,8 +66,10 @@ class Grpc:
         Raises:
             ForkUnsafe: The parent process had channels when this one was forked.
         """
+        global _used
         if _spoiled:
             raise ForkUnsafe
+        _used = True
         if tls is None:
             return self._aio.insecure_channel(address, options=_OPTIONS)
         options = _OPTIONS
@@ -99,11 +101,13 @@ def loaded() -> bool:
 _open: weakref.WeakSet[Line] = weakref.WeakSet()
 _inherited: list[object] = []  # kept from their destructors, which would run into the same
 _spoiled = False
+_used = False  # since the last fork, a channel was made
+_lingering = False  # at the last fork, gRPC had threads although no channel was open: see `_fork`
 
 
 def _after_fork() -> None:
     global _spoiled
-    if _open:
+    if _open or _lingering:
         _spoiled = True
         _inherited.extend(_open)
         _open.clear()

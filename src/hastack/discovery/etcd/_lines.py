@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from hastack._core._errors import ClosedError
 
-from . import _wire
+from . import _fork, _wire  # noqa: F401  # forks are seen to from the first connection on
 from ._channel import Line, load
 
 if TYPE_CHECKING:

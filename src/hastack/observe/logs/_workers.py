@@ -160,7 +160,7 @@ class Pool:
         name: For events.
 
     Raises:
-        InvalidArgument: The parser cannot be pickled.
+        InvalidArgument: The parser cannot be pickled, or this process may have no children.
     """
 
     def __init__(
@@ -171,6 +171,10 @@ class Pool:
         retries: int,
         name: str,
     ) -> None:
+        if multiprocessing.current_process().daemon:
+            raise InvalidArgument(
+                "processes", processes, "1 in a daemonic process, which may have no children"
+            )
         try:
             self._job = pickle.dumps(job)
         except Exception as error:

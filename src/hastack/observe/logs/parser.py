@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from hastack._core._errors import InvalidArgument
+from hastack._core._fork import renew_in_child
 
 from . import formats as _formats
 from ._batch import Batch, Counts, Reject
@@ -116,6 +117,10 @@ class Parser:
         )
         self._lock = threading.Lock()
         self._counts = Counts()
+        renew_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def parse(self, line: str | bytes) -> dict[str, Any] | None:
         """The record of a line, or ``None`` when no format reads it."""

@@ -20,7 +20,7 @@ from hastack.wasm._instance import Bound, Instance
 from ._adapted import Adapted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from hastack.wasm._capi import Extern
     from hastack.wasm._instance import Shape
@@ -34,7 +34,28 @@ _HEAD: Final = struct.Struct("<qqqqqq")
 """Where the next block goes; offset and length of input and output; offset of the error."""
 
 FIRST: Final = 64
+_START: Final = struct.Struct("<qqqqqq16xQQ").pack_into
+"""The same, and the head of the first block."""
+
 MAGIC: Final = 0x6B6C6F6273616E68
+
+
+def outside(size: int) -> str:
+    """A trap unless so many bytes at the first parameter were allocated; in place, not a call."""
+    return (
+        f"(if (i32.or (i64.lt_u (local.get 0) (i64.const {FIRST})) (i64.gt_u (local.get 0)"
+        f" (i64.sub (i64.load (i32.const 0)) (i64.const {size})))) (then (unreachable)))"
+    )
+
+
+def outside_input(size: int) -> str:
+    """The same for the input, from its start. A length below ``size`` has no room for any."""
+    return (
+        "(if (i32.or (i64.ge_u (local.get 0) (i64.load (i32.const 16))) (i64.gt_u"
+        f" (i64.add (local.get 0) (i64.const {size})) (i64.load (i32.const 16))))"
+        " (then (unreachable)))"
+    )
+
 
 # A block is 16 bytes of magic and length, then its bytes; all offsets are of the bytes. Loads and
 # stores outside of what was allocated are traps: the kernel's own variables cannot be reached.
@@ -69,30 +90,20 @@ KERNEL: Final = f"""(module
       (then (return (i64.const 0))))
     (i64.load (i32.wrap_i64 (i64.sub (local.get $at) (i64.const 8)))))
   (export "length_unsafe" (func $length))
-  (func $inside (param $at i64) (param $n i64) (result i32)
-    (if (i64.lt_u (local.get $at) (i64.const {FIRST})) (then (unreachable)))
-    (if (i64.gt_u (local.get $at) (i64.sub (i64.load (i32.const 0)) (local.get $n)))
-      (then (unreachable)))
-    (i32.wrap_i64 (local.get $at)))
-  (func (export "load_u8") (param i64) (result i32)
-    (i32.load8_u (call $inside (local.get 0) (i64.const 1))))
-  (func (export "load_u64") (param i64) (result i64)
-    (i64.load (call $inside (local.get 0) (i64.const 8))))
-  (func (export "store_u8") (param i64 i32)
-    (i32.store8 (call $inside (local.get 0) (i64.const 1)) (local.get 1)))
-  (func (export "store_u64") (param i64 i64)
-    (i64.store (call $inside (local.get 0) (i64.const 8)) (local.get 1)))
+  (func (export "load_u8") (param i64) (result i32) {outside(1)}
+    (i32.load8_u (i32.wrap_i64 (local.get 0))))
+  (func (export "load_u64") (param i64) (result i64) {outside(8)}
+    (i64.load (i32.wrap_i64 (local.get 0))))
+  (func (export "store_u8") (param i64 i32) {outside(1)}
+    (i32.store8 (i32.wrap_i64 (local.get 0)) (local.get 1)))
+  (func (export "store_u64") (param i64 i64) {outside(8)}
+    (i64.store (i32.wrap_i64 (local.get 0)) (local.get 1)))
   (func (export "input_offset") (result i64) (i64.load (i32.const 8)))
   (func (export "input_length") (result i64) (i64.load (i32.const 16)))
-  (func $in (param $at i64) (param $n i64) (result i32)
-    (if (i64.gt_u (i64.add (local.get $at) (local.get $n)) (i64.load (i32.const 16)))
-      (then (unreachable)))
-    (if (i64.gt_u (local.get $at) (i64.load (i32.const 16))) (then (unreachable)))
-    (i32.wrap_i64 (i64.add (local.get $at) (i64.load (i32.const 8)))))
-  (func (export "input_load_u8") (param i64) (result i32)
-    (i32.load8_u (call $in (local.get 0) (i64.const 1))))
-  (func (export "input_load_u64") (param i64) (result i64)
-    (i64.load (call $in (local.get 0) (i64.const 8))))
+  (func (export "input_load_u8") (param i64) (result i32) {outside_input(1)}
+    (i32.load8_u (i32.wrap_i64 (i64.add (local.get 0) (i64.load (i32.const 8))))))
+  (func (export "input_load_u64") (param i64) (result i64) {outside_input(8)}
+    (i64.load (i32.wrap_i64 (i64.add (local.get 0) (i64.load (i32.const 8))))))
   (func (export "output_set") (param i64 i64)
     (i64.store (i32.const 24) (local.get 0)) (i64.store (i32.const 32) (local.get 1)))
   (func (export "error_set") (param i64) (i64.store (i32.const 40) (local.get 0)))
@@ -124,6 +135,41 @@ class PluginBound(Bound):
     """A function of a plug-in: bytes in, bytes out."""
 
     __slots__ = ()
+
+    def own_entry(self) -> Callable[[tuple[Any, ...]], Any]:
+        """The way in for one argument of bytes; everything else goes the long way."""
+        instance, view, unpack, trap = self.instance, self._view, self._unpack, self._trap
+        call = self._call
+        context, function, slots, count, trap_at = self.wire
+        slow, most = self._own_entry, min(instance.code.limits.input_bytes, 1 << 30)
+        limit = instance.code.limits.output_bytes
+        at, head, fill = FIRST + 16, _HEAD, _START
+
+        def enter(arguments: tuple[Any, ...]) -> Any:
+            kernel: Memory = instance.state.kernel
+            if len(arguments) != 1 or arguments[0].__class__ is not bytes:
+                return slow(arguments)
+            data = arguments[0]
+            length = len(data)
+            end = (at + length + 15) & -16
+            if length > most or end > kernel.size:
+                return slow(arguments)
+            memory = kernel.view
+            fill(memory, 0, end, at, length, 0, 0, 0, MAGIC, length)
+            memory[at : at + length] = data
+            error = call(context, function, slots, count, trap_at)
+            if error or trap:
+                raise instance.failure(error)
+            end, _, _, output, length, wrong = head.unpack_from(memory)
+            if end > kernel.size:
+                kernel.look()
+                memory = kernel.view
+            status = unpack(view)
+            if status[0] or wrong or not 0 <= length <= limit or not 0 <= output <= end - length:
+                return self.unpack(status)
+            return bytes(memory[output : output + length])
+
+        return enter
 
     def pack(self, arguments: tuple[Any, ...]) -> list[int | float]:
         """Put the input where the kernel has it, and everything else of it back to the start."""

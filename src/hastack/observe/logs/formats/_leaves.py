@@ -114,14 +114,18 @@ def word(nil: str | None = "-", expected: str = "a word") -> c.Parser:
 HOST = r"[A-Za-z0-9_.%-]*+(?::++[A-Za-z0-9_.%-]++)*+:?+"
 """A name or an address, IPv6 too; may be empty, may end in a colon (``fe80::``)."""
 
-host = leaf(r"[A-Za-z0-9_.:%-]++", expected="a host", nil="-")
+host = leaf(r"(?!- )[A-Za-z0-9_.:%-]++", expected="a host")
 """A host name or an address."""
 
 address = leaf(r"(?:\[[0-9a-fA-F:.%]++\]|[A-Za-z0-9_.%-]++)", expected="an address", nil="-")
 """A host before ``:port``."""
 
-user = leaf(r"(?!- (?!\[))[^ ]*+(?:(?! \[) [^ ]*+)*+(?= \[)", expected="a user", nil="-")
-"""Who authenticated; may contain spaces, a date in brackets follows."""
+user = leaf(
+    r"[^ ]++(?= \[)|(?<= - )[^ ]++(?:(?! \[| - ) [^ ]*+)++(?= \[)", expected="a user", nil="-"
+)
+"""Who authenticated; a date in brackets follows. With spaces only if nobody was asked who it is
+(``-`` before it): a line of another kind may well contain one of these.
+"""
 
 status = leaf("[1-9][0-9]{2}", _times.remembering(int), expected="a status", kind="int")
 """An HTTP status."""

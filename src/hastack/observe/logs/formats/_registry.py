@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ("get", "known", "names", "register", "unregister")
 
-SPECIFIC, JSON, SHAPED, SYSLOG, OPEN, LOOSE = 10, 20, 30, 40, 50, 60
+BLOCK, SPECIFIC, JSON, SHAPED, SYSLOG, OPEN, LOOSE = 5, 10, 20, 30, 40, 50, 60
 """Ranks. Formats of one rank never read the same line; between ranks the smaller is asked first."""
 
 
@@ -65,15 +65,15 @@ BUILT_IN: dict[str, _Built] = {
     "glog": _Built("_apps", "glog", SPECIFIC, "IWEF"),
     "go.slog": _Built("_logfmt", "slog", SPECIFIC, "t", ("time=",)),
     "dpkg": _Built("_system", "dpkg", SPECIFIC, _DIGITS),
-    "apt.history": _Built("_system", "apt", SPECIFIC, "SECRIUDP", _APT, block=True),
+    "apt.history": _Built("_system", "apt", BLOCK, "SECRIUDP", _APT, block=True),
     "alternatives": _Built("_system", "alternatives", SPECIFIC, "u", ("update-alternatives ",)),
     "journal.export": _Built(
         "_system", "journal", SPECIFIC, "_", ("__CURSOR=",), block=True, raw=True
     ),
     "kernel": _Built("_system", "kernel", SPECIFIC, "["),
-    "python.traceback": _Built("_traces", "python_traceback", SPECIFIC, "T ", _PYTHON, block=True),
-    "java.stacktrace": _Built("_traces", "java_trace", SPECIFIC, f"E{_LOWER}_$", block=True),
-    "go.panic": _Built("_traces", "go_panic", SPECIFIC, "pf", _PANIC, block=True),
+    "python.traceback": _Built("_traces", "python_traceback", BLOCK, "T ", _PYTHON, block=True),
+    "java.stacktrace": _Built("_traces", "java_trace", BLOCK, f"E{_LOWER}_$", block=True),
+    "go.panic": _Built("_traces", "go_panic", BLOCK, "pf", _PANIC, block=True),
     "json": _Built("_json", "lines", JSON, "{", ("{",), block=True),
     "python.basic": _Built("_apps", "python_basic", SHAPED, "DIWEC"),
     "python.logging": _Built("_apps", "python_logging", SHAPED, _DIGITS),
