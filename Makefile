@@ -58,7 +58,7 @@ chaos: debian venv ## 1,000 random fault schedules against real etcd servers (AR
 	@$(BIN)/python bench/etcd_watch_chaos.py $(ARGS)
 
 wheel: venv ## build dist/*.whl (ARGS="--libbpf FILE --licence FILE" puts a libbpf into it)
-	@$(BIN)/python scripts/wheel.py $(ARGS)
+	@$(BIN)/python scripts/bundled_wheel.py $(ARGS)
 
 surface: venv ## write tests/api_surface.txt anew
 	@$(BIN)/python scripts/surface.py --write

@@ -70,7 +70,7 @@ def test_the_kernel_holds_what_was_meant(monkeypatch, tmp_path):
             _readback.compare(obj)
         obj._code = code
         # What the kernel runs is held against the policy, not only what stands in the file.
-        called = _readback.called_functions(_kernel.translated(obj.burst.fd))
+        [called] = _readback.called_functions([_kernel.translated(obj.burst.fd)])
         assert not called or "bpf_ringbuf_reserve" in called
         allowed = ebpf.Policy(helpers=["bpf_override_return"])
         _readback.compare(obj, allowed)
@@ -80,7 +80,7 @@ def test_the_kernel_holds_what_was_meant(monkeypatch, tmp_path):
                 _readback.compare(obj, allowed)
         hidden = tmp_path / "kallsyms"
         hidden.write_text("0000000000000000 T __bpf_call_base\n")
-        assert _readback.called_functions(_kernel.translated(obj.burst.fd), hidden) == set()
+        assert _readback.called_functions([_kernel.translated(obj.burst.fd)], hidden) == [set()]
         obj.maps._parts.pop("numbers")
         with pytest.raises(PolicyViolation, match="fill: uses maps"):
             _readback.compare(obj)

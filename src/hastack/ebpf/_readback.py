@@ -8,7 +8,6 @@ that its own instructions call.
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from struct import iter_unpack, pack
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ from hastack._core._errors import PolicyViolation
 from . import _insns, _kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._object import Object, Program
     from ._policy import Policy
 
@@ -40,8 +41,7 @@ def compare(obj: Object, policy: Policy | None = None) -> None:
     """
     found = [each for program in obj.programs.values() for each in _differences(obj, program)]
     if policy is not None:
-        for program in obj.programs.values():
-            found += _forbidden(program, policy)
+        found += _forbidden(list(obj.programs.values()), policy)
     if found:
         raise PolicyViolation(found)
 
@@ -70,37 +70,44 @@ def _differences(obj: Object, program: Program) -> list[str]:
     return found
 
 
-def _forbidden(program: Program, policy: Policy) -> list[str]:
+def _forbidden(programs: list[Program], policy: Policy) -> list[str]:
     """Calls in the kernel's own instructions that a policy forbids."""
     found = []
-    for name in sorted(called_functions(_kernel.translated(program.fd))):
-        reason = policy.denies(name, program.type)
-        if reason:
-            found.append(f"{program.name}: {name}, in the kernel's instructions: {reason}")
+    for program, names in zip(
+        programs, called_functions([_kernel.translated(each.fd) for each in programs]), strict=True
+    ):
+        for name in sorted(names):
+            reason = policy.denies(name, program.type)
+            if reason:
+                found.append(f"{program.name}: {name}, in the kernel's instructions: {reason}")
     return found
 
 
-def called_functions(code: bytes, symbols: Path = Path("/proc/kallsyms")) -> set[str]:
+def called_functions(
+    codes: Sequence[bytes], symbols: Path = Path("/proc/kallsyms")
+) -> list[set[str]]:
     """Names of the functions that translated instructions call; empty where addresses are hidden.
 
     The kernel has replaced the numbers of helpers by distances from ``__bpf_call_base``. Helpers that
     it has inlined are gone, and those of maps have the name of the map type's own function.
     """
-    distances = {
-        number
-        for opcode, registers, _, number in iter_unpack("=BBhi", code)
-        if opcode == _CALL and not (registers >> 4 if _little() else registers & 15)
-    }
-    table = symbols.read_bytes()
-    base = re.search(rb"^([0-9a-f]{16}) \w __bpf_call_base$", table, re.MULTILINE)
-    if base is None or not int(base[1], 16) or not any(distances):
-        return set()
-    found = set()
-    for distance in distances:
-        address = b"%016x" % ((int(base[1], 16) + distance) % (1 << 64))
-        for each in re.findall(rb"^" + address + rb" \w (\S+)", table, re.MULTILINE):
-            found.add(each.decode("ascii", "replace"))
-    return found
+    calls = [
+        {
+            number
+            for opcode, registers, _, number in iter_unpack("=BBhi", code)
+            if opcode == _CALL and not (registers >> 4 if _little() else registers & 15)
+        }
+        for code in codes
+    ]
+    lines = symbols.read_bytes().splitlines()
+    base = next((int(line[:16], 16) for line in lines if line.endswith(b" __bpf_call_base")), 0)
+    if not base:
+        return [set() for _ in codes]
+    names: dict[bytes, set[str]] = {b"%016x" % (base + n): set() for n in set().union(*calls)}
+    for line in lines:
+        if line[:16] in names:
+            names[line[:16]].add(line[19:].split(b"\t")[0].decode("ascii", "replace"))
+    return [set().union(*(names[b"%016x" % (base + n)] for n in each)) for each in calls]
 
 
 _EXCHANGED = frozenset(("bpf_probe_read", "bpf_probe_read_str"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._errors import InvalidArgument
 from hastack._core._fork import renew_in_child
 from hastack._core._validate import seconds as _seconds
@@ -39,9 +42,14 @@ if TYPE_CHECKING:
     from ._shards import Body, Lane
     from ._wire import Wire
 
+_NONE_AT_EXIT = sys.version_info >= (3, 12)  # of threads, gh-104690
 _PAUSE = 0.5  # seconds; the first one between two tries, at most
 _LOOK = 0.1  # seconds; below this, a first item wakes whoever encodes
 _IDLE_LOOKS = 10  # looks in vain before it sleeps until a first item wakes it
+
+
+def _nothing() -> None:
+    """What is due at once."""
 
 
 @final
@@ -155,12 +163,22 @@ class Exporter(Spilling):
 
     # -- threads -------------------------------------------------------------------------------
 
+    def _start(self) -> None:
+        """Start every thread now, where none can be started any more while the interpreter ends."""
+        if not _NONE_AT_EXIT:
+            return
+        self._ensure("pack", self._pack_loop)
+        for index in range(self._rules.shards):
+            self._ensure(f"send-{index}", partial(self._send_loop, index))
+
     def _wake_packer(self) -> None:
+        if "pack" not in self._threads:
+            self._start()
         self._ensure("pack", self._pack_loop)
         self._packer.wake()
 
     def _wake_sender(self, index: int) -> None:
-        self._ensure(f"send-{index}", lambda: self._send_loop(index))
+        self._ensure(f"send-{index}", partial(self._send_loop, index))
         self._senders[index].wake()
 
     def _ensure(self, name: str, work: Callable[[], None]) -> None:
@@ -177,6 +195,8 @@ class Exporter(Spilling):
                 self._say("thread", "no thread for exporter %s: %s", self.name, error)
 
     def _pack_loop(self) -> None:
+        if _NONE_AT_EXIT:  # requests have timers, and these have a thread
+            SYSTEM_CLOCK.call_at(SYSTEM_CLOCK.monotonic(), _nothing)
         with self._lock:
             self._flow.begin_anew(None)
         self._adopt()

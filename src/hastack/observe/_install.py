@@ -168,6 +168,8 @@ def install(
     except BaseException:
         installed.shutdown(0.0)
         raise
+    for exporter in exporters:
+        exporter._start()
     _threads.end_with_process(installed, first=True)
     return installed
 

@@ -60,14 +60,14 @@ class Plugin:
         5
     """
 
-    def __init__(self, name: str, digest: str, code: Code, *, instances: int, fresh: bool) -> None:
+    def __init__(self, name: str, digest: str, code: Any, *, instances: int, fresh: bool) -> None:
         self.name = name
         self.digest = digest
         self.facts: Facts = code.facts
         self.limits: Limits = code.limits
-        self.abi = code.abi.name
+        self.abi: str = code.abi.name
         self.verified: Verified | None = None
-        self._code = code
+        self._code: Code = code
         self._fresh = fresh
         self._pool = Pool(code, instances, fiber=False, name=name)
         self._fibers = Pool(code, min(instances, FIBERS), fiber=True, name=name)
