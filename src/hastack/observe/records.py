@@ -149,6 +149,15 @@ class LogHandler(logging.Handler):
         """Have no lock: none is needed, and holding one while others log is how logging hangs."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Filter and emit, without the lock that there is none of (Python 3.13 expects one)."""
+        found: Any = self.filter(record)  # since 3.12 it may be another record
+        if isinstance(found, logging.LogRecord):
+            record = found
+        if found:
+            self.emit(record)
+        return bool(found)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Hand the record on."""
         if suppressed() or _inside.get():

@@ -42,7 +42,7 @@ Replace: TypeAlias = "Callable[[str], str]"
 """From what was found to what stands there instead."""
 
 REPLACED: Final = re.compile(
-    rf"\[(?:{'|'.join(KINDS)})\]|(?:{'|'.join(KINDS)})#[a-z0-9.-]{{0,32}}:[0-9a-f]{{24}}"
+    rf"\[(?:{'|'.join(KINDS)})\]|(?:{'|'.join(KINDS)})#[a-z0-9.-]{{0,32}}:[a-p]{{24}}"
 )
 """What stands where something was: a mark, or the keyed hash of it and the name of the key."""
 
@@ -190,6 +190,8 @@ def _names(text: str) -> list[re.Match[str]]:
         at = small.find(piece)
         while at >= 0:
             name = _NAMED.search(text, max(0, at - 9), at + 32)
+            while name is not None and name.end() <= at:  # one before it
+                name = _NAMED.search(text, name.end(), at + 32)
             if name is not None:
                 found[name.end()] = name
             at = small.find(piece, at + len(piece))
@@ -221,18 +223,27 @@ def cards(text: str, replace: Replace) -> str:
         end = found.end()
         if len(digits) == 19 and len(found[0]) == 23 and not is_card(digits):
             digits, end = digits[:16], end - 4  # three digits of something else
-        if is_card(digits) and not _is_identifier(text, found.start(), digits):
+        if is_card(digits) and not _is_identifier(text, found.start(), end):
             parts += [text[done : found.start()], replace(digits)]
             done = at = end
     return "".join([*parts, text[done:]]) if parts else text
 
 
-def _is_identifier(text: str, start: int, digits: str) -> bool:
-    """``blk_-4608999687919862906``: few cards have other than 14 to 16 digits, and many ids do."""
-    before = text[start - 1 : start]
-    return not 14 <= len(digits) <= 16 and (before.isalnum() or before in {"_", "-"})
+def _is_identifier(text: str, start: int, end: int) -> bool:
+    """``blk_-4608999687919862906``, or a part of a hash.
+
+    Few cards have other than 14 to 16 digits, and many ids do; and no card has twenty.
+    """
+    before, after = text[max(0, start - 20) : start], text[end : end + 20]
+    if text[start:end].isdigit() and not 14 <= end - start <= 16:
+        last = before[-1:]
+        if last.isalnum() or last in {"_", "-"}:
+            return True
+    beside = len(before) - len(before.rstrip(_HEX)) + len(after) - len(after.lstrip(_HEX))
+    return beside > 0 and end - start + beside >= 20
 
 
+_HEX: Final = "0123456789abcdefABCDEF"
 _RANDOM: Final = re.compile(r"(?<![A-Za-z0-9_+-])[A-Za-z0-9_+-]{32,}+={0,2}")
 _LOWER, _UPPER, _DIGIT, _OTHER = range(4)
 

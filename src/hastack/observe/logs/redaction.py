@@ -42,8 +42,8 @@ _KEY_ID: Final = re.compile("[a-z0-9.-]{0,32}")
 class Redactor:
     """Takes what must not be seen out of records and lines.
 
-    A value is replaced by ``[email]`` where it is masked, and by ``email#2026:0f3c...`` where it is
-    hashed: the kind, the name of the key, and 96 bits of BLAKE2b under that key. Equal values have
+    A value is replaced by ``[email]`` where it is masked, and by ``email#2026:apdm...`` where it is
+    hashed: the kind, the name of the key, and 96 bits of BLAKE2b under that key, as 24 letters. Equal values have
     equal hashes, whatever their kind and wherever they are; without the key nobody can try values
     out. Masked IP addresses stay addresses: those of their network.
 
