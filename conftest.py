@@ -23,12 +23,18 @@ def _hold_coverage_over_forks() -> None:
     is free in the child. Registered before hastack's own hooks, which are traced, this runs last
     before the fork and first after it.
     """
+    global _held
     measuring = coverage.Coverage.current()
     lock = getattr(getattr(measuring, "_collector", None), "data_lock", None)
-    if lock is not None:
+    if lock is not None and lock is not _held:
+        _held = lock
         os.register_at_fork(
             before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
         )
+
+
+_held: object = None
+_hold_coverage_over_forks()  # except in a worker, coverage has begun by now
 
 
 @pytest.hookimpl(trylast=True)  # after pytest-cov, which begins to measure a worker here

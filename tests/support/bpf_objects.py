@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from hastack.ebpf import features
-
 SOURCES = Path(__file__).parent / "bpf"
 
 
@@ -50,6 +48,8 @@ def built(name: str, *flags: str) -> bytes:
 
 @cache
 def lacks(*names: str) -> str:
+    from hastack.ebpf import features  # conftest.py loads this before coverage begins
+
     for name in ("libbpf", "bpf", *names):
         found = features.check(name)
         if not found:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GRACE = 5.0  # seconds that a cancelled coroutine has for its clean-up before nobody waits for it
+_ROUNDS = 3
 _NAP = 0.5  # seconds that the main thread sleeps at once
 _AT_EXIT = 1.0  # seconds that all tasks together have when the interpreter exits
 
@@ -381,18 +382,35 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _cancel_all(seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + seconds
+    try:
+        # What ends lets go of asynchronous generators, and closing each of these is a task again.
+        for _ in range(_ROUNDS):
+            if not await _cancel_round(max(0.0, ends - loop.time())):
+                break
+            async with asyncio.timeout_at(ends):
+                await loop.shutdown_asyncgens()
+                await asyncio.sleep(0.0)
+    except TimeoutError:
+        pass
+    finally:
+        loop.stop()
+
+
+async def _cancel_round(seconds: float) -> bool:
+    """Cancel all tasks, and say whether they ended."""
     me = asyncio.current_task()
     tasks = [task for task in asyncio.all_tasks() if task is not me]
     for task in tasks:
         task.cancel()
-    try:
-        if tasks:
-            _, stubborn = await asyncio.wait(tasks, timeout=seconds)
-            for task in stubborn:
-                # The interpreter is going: nobody can do anything about the message any more.
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
-    finally:
-        asyncio.get_running_loop().stop()
+    if not tasks:
+        return True
+    _, stubborn = await asyncio.wait(tasks, timeout=seconds)
+    for task in stubborn:
+        # The interpreter is going: nobody can do anything about the message any more.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
+    return not stubborn
 
 
 PORTAL = Portal()

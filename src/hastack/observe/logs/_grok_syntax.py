@@ -82,7 +82,7 @@ Item: TypeAlias = "Text | Piece | Mark | Named | Choice | Repeat"
 
 _REFERENCE = re.compile(r"%\{(\w{1,128})(?::([^:}]{1,128}))?(?::(\w{1,16}))?\}")
 _TIMES = re.compile(r"(?:([*+?])|\{(\d{1,4})(,)?(\d{1,4})?\}|\{,(\d{1,4})\})([?+])?")
-_CLASS = re.compile(r"\[\^?\]?(?:[^\]\\\[]|\\.|\[:\^?[a-z]{1,10}:\]|\[(?!:))*+\]", re.DOTALL)
+_CLASS = re.compile(r"\[\^?\]?(?>(?:[^\]\\\[]|\\.|\[:\^?[a-z]{1,10}:\]|\[(?!:))*)\]", re.DOTALL)
 _POSIX = {
     "alpha": "a-zA-Z",
     "digit": "0-9",

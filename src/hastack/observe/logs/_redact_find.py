@@ -80,7 +80,7 @@ def _chain(text: str, end: int) -> int:
 
 
 _PEM: Final = re.compile(
-    r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----[^-]*+(?:-----END [A-Z ]{0,32}PRIVATE KEY-----)?+"
+    r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----[^-]*+(?:-----END [A-Z ]{0,32}PRIVATE KEY-----)?"
 )
 _LOGIN: Final = re.compile(r"(?<=://)([^\s/:@]{0,64}+):([^\s/@]{1,256}+)(?=@)")
 _BEARER: Final = re.compile(
@@ -154,8 +154,8 @@ _NAMED: Final = re.compile(
     re.IGNORECASE,
 )
 _VALUE: Final = re.compile(
-    r"(?P<double>\"(?:[^\"\\]++|\\.)*+)"
-    r"|(?P<single>'(?:[^'\\]++|\\.)*+)"
+    r"(?P<double>\"(?>(?:[^\"\\]++|\\.)*))"
+    r"|(?P<single>'(?>(?:[^'\\]++|\\.)*))"
     r"|(?P<inner>\\\"[^\"\\]*+)"
     r"|(?P<bare>[^\s\"'&,;<>(){}\[\]|\\]++)",
     re.DOTALL,
