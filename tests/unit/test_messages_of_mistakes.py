@@ -133,7 +133,7 @@ def _fails(**steps):
         errors.LeaseLost("gone", lease=7),
         _raised(lambda: config.load(env=None, override={"x": 1, "y": 2})),
         _raised(lambda: _fails(start=lambda: 1 / 0)),
-        _raised(lambda: _fails(stop=lambda: time.sleep(0.05))),
+        _raised(lambda: _fails(stop=lambda: time.sleep(2.0))),
     ],
 )
 def test_every_error_survives_a_process_pool(error):
