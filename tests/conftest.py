@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 HERE = Path(__file__).parent
 CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
-collect_ignore = ["typing"]  # read by mypy and pyright, never run
+# Read by mypy and pyright, never run; imported by tests, some of it only in processes of its own.
+collect_ignore = ["typing", "support"]
 
 # No rule about wall time: a slow machine is not a failing test. `timeout` ends what hangs.
 SETTINGS = {

@@ -129,7 +129,7 @@ class TestUvicorn:
             child.signal()
             begin = time.monotonic()
             until(lambda: get(port, "/readyz")[0] == 503)
-            assert "lifecycle: lame_duck" in get(port, "/readyz")[1]
+            until(lambda: "lifecycle: lame_duck" in get(port, "/readyz")[1])
             served = 0
             while time.monotonic() - begin < 0.8:
                 assert get(port, "/") == (200, "ok")  # new connections all the way through

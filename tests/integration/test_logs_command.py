@@ -253,7 +253,10 @@ def test_ctrl_c_ends_a_pipe_in_order(processes: int) -> None:
 def test_a_terminal_sees_a_progress_bar(tmp_path: Path) -> None:
     path = tmp_path / "large.log"
     path.write_text("level=info took=3ms\n" * 150_000)
-    master, slave = pty.openpty()
+    try:
+        master, slave = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"no terminal can be made here: {error}")
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(
         [*COMMAND, "parse", str(path), "--to", str(tmp_path / "out")],

@@ -7,6 +7,7 @@ to cut, freeze and heal the connection.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -34,10 +35,19 @@ def binaries() -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in taken]
+    """Ports that are free, and that nobody is given who asks the system for any."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
+
+
+# Below those that connections get, and apart for each worker: a server that is stopped and started
+# must find its own still free.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+_PORTS = itertools.cycle(range(16_000 + 4_000 * _WORKER, 20_000 + 4_000 * _WORKER))
 
 
 # A lone member waits out an election before it serves; nobody contests one that takes 0.1 s.
