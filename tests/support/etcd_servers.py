@@ -148,8 +148,18 @@ class Etcd:
             self.process = None
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open and nothing answers, from when this returns."""
         os.kill(self.pid, signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+        end = time.monotonic() + 5.0
+        while time.monotonic() < end:
+            states = [
+                (each / "stat").read_text().rpartition(")")[2].split()[0]
+                for each in tasks.iterdir()
+            ]
+            if set(states) == {"T"}:
+                return
+            time.sleep(0.001)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

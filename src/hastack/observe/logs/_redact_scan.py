@@ -164,7 +164,9 @@ def _long_words(data: bytes, found: dict[int, int], flag: int) -> None:
 
     def may_be(at: int, end: int) -> bool:
         word = data[at:end]
-        return word != word.lower() or word[:3] in _PREFIXES
+        if word != word.lower():
+            return True
+        return any(piece[:3] in _PREFIXES for piece in word.split(b"+"))  # a token has no plus
 
     _runs(data.translate(_AS_WORDS), b"t" * LONG, _WORDS, found, flag, may_be)
 
