@@ -59,8 +59,10 @@ def server(answer, *, tls=None):
         listener.close()
         for each in kept:
             with contextlib.suppress(OSError):
-                each.close()
+                each.shutdown(socket.SHUT_RDWR)
         thread.join(BOUND)
+        for each in kept:  # only now is it known who was accepted last
+            each.close()
 
 
 def free_port():
