@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     from ._guard import Admission, Guard
     from ._hedge import Hedge
     from ._leaky import LeakyBucket
-    from ._limit_events import RequestRejected
+    from ._limit_events import RequestRejected, ShadowRejected
     from ._permit import Permit
     from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
     from ._quota import Quota
     from ._reservation import Reservation
     from ._retry import Retry, RetryBudget
     from ._retry_after import http_retry_after, parse_retry_after
+    from ._shadow import Shadow
     from ._step import StepRule
     from ._timeout import Timeout
     from ._token_bucket import TokenBucket
@@ -75,6 +76,8 @@ _HOMES = {
     "Retry": "_retry",
     "RetryBudget": "_retry",
     "RetryScheduled": "_policy_events",
+    "Shadow": "_shadow",
+    "ShadowRejected": "_limit_events",
     "SlidingWindowCounter": "_windows",
     "SlidingWindowLog": "_windows",
     "StepRule": "_step",
@@ -113,6 +116,8 @@ __all__ = (
     "Retry",
     "RetryBudget",
     "RetryScheduled",
+    "Shadow",
+    "ShadowRejected",
     "SlidingWindowCounter",
     "SlidingWindowLog",
     "StepRule",

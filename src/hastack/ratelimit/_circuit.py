@@ -18,7 +18,7 @@ from hastack._core._fork import renew_in_child
 from ._breaker import FAILURE, IGNORED, BreakerCore, BreakerRules, BreakerState, Signal
 from ._breaker_events import BREAKER_CHANGED, BreakerChanged
 from ._breaker_gate import Gate, Verdicts
-from ._guard import Admission, checked_name
+from ._guard import Admission, Refusal, checked_name
 from ._limit_events import REJECTED, RequestRejected
 from ._permit import Permit
 
@@ -282,6 +282,18 @@ class CircuitBreaker(Admission):
 
     def _settle(self, permit: Any, now: float, error: BaseException | None, result: Any) -> None:
         self._gate.settle(permit, now, error, result)
+
+    def _decide(
+        self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Refusal | None]:
+        epoch = self._gate.request(now)
+        if epoch is None:
+            return None, Refusal(None, 1.0, "circuit open", self._gate.core.retry_after(now))
+        return (epoch, now), None
+
+    def _try_quietly(self) -> tuple[Permit, Refusal | None]:
+        permit, refusal = self._decide(self._clock.monotonic(), (), {})
+        return (Permit.passed(self) if refusal else Permit(self, permit, 0.0)), refusal
 
     def _fail(self, permit: tuple[Epoch, float], now: float) -> None:
         self._gate.record(*permit, now, FAILURE)

@@ -62,7 +62,8 @@ def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
 
     Its static type follows that of ``settings``: a field of your own settings class that is a
     `hastack.config.BreakerConfig` gives a `CircuitBreaker`, an entry of ``Config.ratelimit``,
-    whose kind only the file knows, a `Guard`.
+    whose kind only the file knows, a `Guard`. Settings that say ``shadow = true`` give a `Shadow`
+    of it, which has the same methods and attributes.
 
     Args:
         settings: One entry of ``Config.ratelimit``, or a field of your own of such a class.
@@ -89,6 +90,7 @@ def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
     found = attrs.asdict(settings, recurse=False)
     arguments = {key: value for key, value in found.items() if value is not None}
     del arguments["kind"]
+    shadow = arguments.pop("shadow")
     if arguments.get("max_wait") == "context":
         arguments["max_wait"] = None
     if kind in {"fixed-window", "sliding-window-counter", "sliding-window-log"}:
@@ -99,4 +101,6 @@ def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
         if ratio is not None and "budget" not in options:
             arguments["budget"] = hastack.ratelimit.RetryBudget(ratio, min_per_second=least)
     guard: Guard = getattr(hastack.ratelimit, _CLASSES[kind])(**arguments, name=name, **options)
+    if shadow:
+        guard = hastack.ratelimit.Shadow(guard)
     return guard

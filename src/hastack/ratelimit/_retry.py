@@ -172,6 +172,15 @@ class Retry(Guard):
 
         return retried
 
+    def _would_act(self, took: float, error: BaseException | None, result: Any) -> str | None:
+        if self._backoff.attempts == 1:
+            return None
+        if isinstance(error, Exception):
+            timed_out = self._attempt_timeouts and isinstance(error, DeadlineExceeded)
+            return "retry" if timed_out or self._retry_on(error) else None
+        unsatisfied = self._retry_result
+        return "retry" if error is None and unsatisfied and unsatisfied(result) else None
+
     def _again(
         self,
         call: Call,
