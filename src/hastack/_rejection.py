@@ -76,12 +76,19 @@ def problem(error: BaseException, *, policies: Sequence[str] = ()) -> Problem | 
         body["guard"] = error.name
         after = error.retry_after
         if after is not None and isfinite(after):
-            # RFC 9110: whole seconds. Rounded up, since an early retry is refused again; at
-            # least one, since zero invites a busy loop.
-            headers.append(("retry-after", str(max(ceil(after), 1))))
+            # RFC 9110: whole seconds; at least one, since zero invites a busy loop.
+            headers.append(("retry-after", str(max(whole_seconds(after), 1))))
     data = json.dumps(body).encode() + b"\n"
     headers += [("content-type", PROBLEM), ("content-length", str(len(data)))]
     return Problem(status, tuple(headers), data)
+
+
+def whole_seconds(seconds: float) -> int:
+    """``seconds`` rounded up, since an early retry is refused again; but not for a rounding error.
+
+    Half a minute stays one when the arithmetic of a limiter makes it 30.000000000001 s.
+    """
+    return ceil(round(seconds, 6))
 
 
 def _status(error: BaseException) -> int | None:

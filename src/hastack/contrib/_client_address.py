@@ -21,6 +21,7 @@ Address: TypeAlias = IPv4Address | IPv6Address
 
 _LOCAL = "unix"
 _MOST_ELEMENTS = 64  # proxies in a row that are believed; no real chain is a tenth of this
+_LONGEST_ADDRESS = 100  # an IPv6 address with brackets, zone and port has about 70
 _LONGEST = 4096  # characters that are looked at, from the right
 
 
@@ -116,15 +117,18 @@ def _network(value: object) -> IPv4Network | IPv6Network:
     raise InvalidArgument("networks", value, accepted)
 
 
-@lru_cache(8192)
 def parse_address(given: str | None) -> str | None:
     """The canonical address in ``given``, which may carry a port; ``None`` when it has none.
 
     An IPv4 address inside an IPv6 one (``::ffff:192.0.2.1``) is that IPv4 address: a socket
     that listens on both families reports it so, and the client is the same.
     """
-    if not given:
-        return None
+    # Strangers choose what is remembered here: short texts only.
+    return _address(given) if given and len(given) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(8192)
+def _address(given: str) -> str | None:
     host = given.strip(" \t")
     if host.startswith("["):
         host, closed, port = host[1:].partition("]")

@@ -127,8 +127,6 @@ class BodyCost:
         per: Bytes that one permit pays for.
         least: The cost of a request without a body.
         unknown: The cost of a body of unknown length.
-        most: The highest cost; keep it at or below what the limit can ever give, since a cost
-            beyond that is an error. Default: as the length says, up to what the limit can give.
 
     Example:
         >>> from hastack import ratelimit
@@ -143,31 +141,26 @@ class BodyCost:
         per: int = 1024,
         least: float = 1.0,
         unknown: float = 1.0,
-        most: float | None = None,
     ) -> None:
         self.per = integer("per", per)
         self._least = positive("least", least)
         self._unknown = positive("unknown", unknown)
-        self._most = None if most is None else positive("most", most)
 
     def __call__(self, request: HttpRequest) -> float:
         """The cost of one request."""
         size = request.body_size
-        cost = self._unknown if size is None else max(-(-size // self.per), self._least)
-        return cost if self._most is None else min(cost, self._most)
+        return self._unknown if size is None else max(-(-size // self.per), self._least)
 
 
-def header_cost(name: str, *, otherwise: float = 1.0, most: float) -> Cost:
+def header_cost(name: str, *, otherwise: float = 1.0) -> Cost:
     """The cost that a header says, when a proxy that is trusted sets it.
 
     Args:
         name: The header.
         otherwise: The cost without it, or when it is no number above zero.
-        most: The highest cost.
     """
     field = text("name", name).lower()
     usual = positive("otherwise", otherwise)
-    largest = positive("most", most)
 
     def cost(request: HttpRequest) -> float:
         value = request.header(field) or ""
@@ -175,6 +168,6 @@ def header_cost(name: str, *, otherwise: float = 1.0, most: float) -> Cost:
             said = float(value) if len(value) <= 32 else 0.0
         except ValueError:
             said = 0.0
-        return min(said, largest) if said > 0.0 and isfinite(said) else usual
+        return said if said > 0.0 and isfinite(said) else usual
 
     return cost

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from hastack._core._errors import ContextError, HastackError, InvalidArgument, Rejected
 from hastack._rejection import problem
+from hastack.ratelimit._guard import Refusal
 
 from ._client_address import TrustedProxies
 from ._http_rule import Rule
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Hashable, Iterable, Sequence
 
     from hastack._rejection import Problem
-    from hastack.ratelimit import Decision
 
     from ._http_request import HttpRequest
     from ._limit_fields import Fields, Standing
@@ -75,11 +75,11 @@ class Held(NamedTuple):
 
     def finish(self, error: BaseException | None) -> None:
         """The response has ended."""
-        rule = self.rule
-        if not rule.keyed:
-            rule.guard._settle(self.got, rule.guard._clock.monotonic(), error, None)
-        elif rule.held:
-            rule.guard.release(self.key, self.cost)
+        guard = self.rule.guard
+        if self.rule.keyed:
+            guard.release(self.key, self.cost)
+        else:
+            guard._settle(self.got, guard._clock.monotonic(), error, None)
 
     def undo(self) -> None:
         """The request was refused by another rule, so it did not happen."""
@@ -174,21 +174,22 @@ class Limits:
                 continue
             try:
                 asked = yield from _ask(rule, request)
-            except BaseException as error:
+            except (ContextError, Rejected) as error:
                 _undo(passed)
-                if not isinstance(error, ContextError | Rejected):
-                    raise
                 return self._refused(error, rule, standings)
+            except BaseException:
+                _undo(passed)
+                raise
             if rule.keyed and self.styles:
                 standings += rule.standings(request, asked.key, asked.got)
             if not asked.allowed:
                 _undo(passed)
-                error = rule.refusal(asked.key, asked.cost, asked.got)
-                return self._refused(error, rule, standings)
+                refusal = rule.refusal(asked.key, asked.cost, asked.got)
+                return self._refused(refusal, rule, standings)
             passed.append(asked)
         # Last: what others refuse is nothing that a shadow would have been asked about.
         for rule in shadows:
-            passed.append((yield from _ask(rule, request)))
+            passed += yield from _watch(rule, request)
         held = [each for each in passed if each.rule.held or not each.rule.keyed]
         return Verdict(held, fields(standings, self.styles))
 
@@ -212,6 +213,15 @@ def _ask(rule: Rule, request: HttpRequest) -> Generator[Step, Any, Held]:
         return Held(rule, key, cost, (yield Step(rule, request, key, cost)))
     except Rejected as error:
         return Held(rule, key, cost, rule.answer(key, cost, error))
+
+
+def _watch(rule: Rule, request: HttpRequest) -> Generator[Step, Any, tuple[Held, ...]]:
+    """Ask a rule in the shadow, whose mistakes are no reason to refuse either."""
+    try:
+        return ((yield from _ask(rule, request)),)
+    except Exception as error:
+        rule.guard._record(Refusal(None, 1.0, "error", None, error))
+        return ()
 
 
 def _undo(passed: Sequence[Held]) -> None:

@@ -36,8 +36,8 @@ class Rule:
             lets requests wait that long.
         key: From an `HttpRequest`, whose permits it takes. Default: the limiter's own ``key``,
             called with the request, and with neither one limit for all.
-        cost: Permits that a request takes, or a function of an `HttpRequest`. Default: the
-            limiter's own.
+        cost: Permits that a request takes, or a function of an `HttpRequest`, whose answer counts
+            up to what the limit can give at most. Default: the limiter's own.
         methods: The methods it is for; ``GET`` brings ``HEAD``, which most frameworks serve
             alike. Default: all.
         path: The paths it is for: ``/orders/{id}`` (one segment), ``/files/{rest:path}`` (the
@@ -140,7 +140,10 @@ class Rule:
         cost = self._cost
         if not callable(cost):
             return key, cost
-        return key, cost(request)
+        # A client chooses this cost: one beyond what the limit can ever give must be no error.
+        largest = min(each._core.largest() for each in limits_of(self.limiter))
+        wanted: float = cost(request)
+        return key, min(wanted, largest)
 
     def give_back(self, key: Hashable, cost: float) -> None:
         """Return what a request took that was refused elsewhere."""
@@ -163,26 +166,32 @@ class Rule:
         partition = None if self._partition is None else self._partition(request)
         limiters = limits_of(self.limiter)
         if len(limiters) == 1:
-            return [self._standing(self.name, limiters[0], answer, partition)]
+            return [self._standing(self.name, limiters[0], key, answer, partition)]
         found = []
         for each in limiters:
             own = each.peek(key)  # after a yes, a limit that is used up now did not refuse
             if answer.allowed:
                 own.allowed = True
-            found.append(self._standing(each.name, each, own, partition))
+            found.append(self._standing(each.name, each, key, own, partition))
         return found
 
     def _standing(
         self,
         name: str,
         limiter: RateLimiter,
+        key: Hashable,
         answer: Decision,
         partition: bytes | None,
     ) -> Standing:
         refused = not answer.allowed
-        seconds: float | None = answer.retry_after if refused else answer.reset_after
+        seconds: float | None = answer.reset_after
         if isinstance(limiter, ConcurrencyLimit):
             seconds = None  # when others leave is nobody's guess
+        elif refused:
+            seconds = answer.retry_after
+        elif answer.remaining == 0:
+            # Nothing left until the next permit, which comes long before the full allowance.
+            seconds = limiter.peek(key).retry_after
         policy = self._policy(limiter)
         return Standing(name, policy, answer.remaining, seconds, refused, self._unit, partition)
 
@@ -214,8 +223,8 @@ def _guards(guard: Any, *, shadow: bool) -> tuple[Any, Any]:
 
 
 def _methods(methods: Iterable[str]) -> frozenset[str]:
-    given = None if isinstance(methods, str) else tuple(methods)
-    if not given or not all(isinstance(each, str) and each for each in given):
+    given: tuple[Any, ...] = () if isinstance(methods, str) else tuple(methods)
+    if not given or not all(isinstance(each, str) for each in given):
         raise InvalidArgument("methods", methods, 'a sequence such as ["GET", "POST"]')
     named = {each.upper() for each in given}
     return frozenset(named | {"HEAD"} if "GET" in named else named)
@@ -232,5 +241,5 @@ def _pattern(path: object) -> re.Pattern[str]:
         end = part.end()
     rest = path[end:]
     if set(rest) & set("{}*") or any(set(each) & set("{}*") for each in written[::2]):
-        raise InvalidArgument("path", path, 'parts such as {id} or {rest:path}, and * at the end')
+        raise InvalidArgument("path", path, "parts such as {id} or {rest:path}, and * at the end")
     return re.compile("".join([*written, re.escape(rest)]), re.DOTALL)

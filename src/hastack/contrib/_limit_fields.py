@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from math import ceil
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hastack._core._errors import InvalidArgument
+from hastack._rejection import whole_seconds
 from hastack.ratelimit import AllOf, ConcurrencyLimit, LeakyBucket, TokenBucket
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from hastack.ratelimit._limiter import RateLimiter
 
-Style: TypeAlias = Literal["draft", "legacy", "x"]
 Fields: TypeAlias = "tuple[tuple[str, str], ...]"
 
 _STYLES = {"draft": "", "legacy": "ratelimit-", "x": "x-ratelimit-"}
@@ -61,9 +61,9 @@ class Standing(NamedTuple):
     partition: bytes | None = None
 
 
-def styles(value: object) -> tuple[Style, ...]:
+def styles(value: str | Iterable[str] | None) -> tuple[str, ...]:
     """The header styles in ``value``: one, several or none."""
-    given = (value,) if isinstance(value, str) else tuple(value or ())  # type: ignore[arg-type, var-annotated]  # what is no iterable raises, as it should
+    given = (value,) if isinstance(value, str) else tuple(value or ())
     if not set(given) <= set(_STYLES):
         accepted = "'draft', 'legacy', 'x', a tuple of these, or None"
         raise InvalidArgument("headers", value, accepted)
@@ -102,7 +102,7 @@ def _windowed(permits: float, rate: float) -> Policy:
     return Policy(max(int(rate * first + 1e-6), 1), first)
 
 
-def fields(standings: Iterable[Standing], style: tuple[Style, ...]) -> Fields:
+def fields(standings: Iterable[Standing], style: tuple[str, ...]) -> Fields:
     """The response headers, names in lower case."""
     found = tuple(standings)
     if not found or not style:
@@ -151,7 +151,7 @@ def _partition(standing: Standing) -> str:
 
 
 def _whole(standing: Standing) -> int:
-    seconds = ceil(standing.seconds or 0.0)
+    seconds = whole_seconds(standing.seconds or 0.0)
     # The same number as in Retry-After, which is never zero.
     return _integer(max(seconds, 1) if standing.refused else seconds)
 
