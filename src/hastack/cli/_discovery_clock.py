@@ -62,8 +62,8 @@ async def _skew(address: str, tls: TLS | None, seconds: float) -> dict[str, Any]
         options["ssl"] = ssl.create_default_context(cadata=cadata)
         options["server_hostname"] = tls.server_name or host.strip("[]")
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), **options)
+    found = Skew()
     try:
-        found = Skew()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             sent = time.time()

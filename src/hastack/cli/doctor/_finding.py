@@ -42,7 +42,7 @@ class Finding:
 
 def worst(findings: Iterable[Finding]) -> Status:
     """The status of the whole."""
-    return max((each.status for each in findings), key=_RANK.index, default="ok")
+    return _RANK[max((_RANK.index(each.status) for each in findings), default=0)]
 
 
 def document(findings: Iterable[Finding], version: str | None) -> dict[str, Any]:
