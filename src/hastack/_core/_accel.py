@@ -61,6 +61,8 @@ PURE_MODULES = (
     "hastack._lifecycle._order",
     "hastack._lifecycle._report",
     "hastack._rejection",
+    "hastack.contrib._grpc_rules",
+    "hastack.contrib._grpc_status",
     "hastack.discovery._coalesce",
     "hastack.discovery._endpoint",
     "hastack.discovery._forward_plan",
