@@ -300,6 +300,7 @@ def test_bad_rules():
         with pytest.raises(InvalidArgument, match="guards"):
             threads.ServerContext(guards=wrong)
     assert Rules(None).guard_of("/a/b") is None
+    assert Rules(None).guarded("/a/b", grpc.server, streams=False) is grpc.server
 
 
 def test_names_of_strangers_take_no_memory_for_ever(monkeypatch):
