@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ._hedge import Hedge
     from ._leaky import LeakyBucket
     from ._limit_events import RequestRejected, ShadowRejected
+    from ._live import live
+    from ._live_events import GuardReloaded, GuardReloadFailed
     from ._permit import Permit
     from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
     from ._quota import Quota
@@ -64,6 +66,8 @@ _HOMES = {
     "FallbackUsed": "_policy_events",
     "FixedWindow": "_windows",
     "Guard": "_guard",
+    "GuardReloadFailed": "_live_events",
+    "GuardReloaded": "_live_events",
     "Hedge": "_hedge",
     "HedgeStarted": "_policy_events",
     "LeakyBucket": "_leaky",
@@ -86,6 +90,7 @@ _HOMES = {
     "compose": "_compose",
     "from_config": "_from_config",
     "http_retry_after": "_retry_after",
+    "live": "_live",
     "parse_retry_after": "_retry_after",
 }
 
@@ -104,6 +109,8 @@ __all__ = (
     "FallbackUsed",
     "FixedWindow",
     "Guard",
+    "GuardReloadFailed",
+    "GuardReloaded",
     "Hedge",
     "HedgeStarted",
     "LeakyBucket",
@@ -126,6 +133,7 @@ __all__ = (
     "compose",
     "from_config",
     "http_retry_after",
+    "live",
     "parse_retry_after",
 )
 

@@ -283,6 +283,14 @@ class AdaptiveLimit(Admission):
     def _release(self, permit: tuple[int, float], now: float) -> None:
         self._leave(permit, now, IGNORED)
 
+    def _adopt(self, fresh: Any) -> None:
+        with self._lock:
+            self._core.controller.follow(fresh._core.controller.rules)
+            if self._waits is fresh._waits:
+                self._max_wait = fresh._max_wait
+            self._room._max_waiting = fresh._room._max_waiting
+        self._room.serve_all()
+
     # -- inside ---------------------------------------------------------------------------
 
     def _wait(self, timeout: float | None, ctx: Context | None) -> tuple[int, float]:

@@ -20,6 +20,7 @@ from ._breaker_events import BREAKER_CHANGED, BreakerChanged
 from ._breaker_gate import Gate, Verdicts
 from ._guard import Admission, Refusal, checked_name
 from ._limit_events import REJECTED, RequestRejected
+from ._outcome_window import TimeWindow
 from ._permit import Permit
 
 if TYPE_CHECKING:
@@ -294,6 +295,18 @@ class CircuitBreaker(Admission):
     def _try_quietly(self) -> tuple[Permit, Refusal | None]:
         permit, refusal = self._decide(self._clock.monotonic(), (), {})
         return (Permit.passed(self) if refusal else Permit(self, permit, 0.0)), refusal
+
+    def _adopt(self, fresh: Any) -> None:
+        rules: BreakerRules = fresh._gate.core.rules
+        with self._lock:
+            core = self._gate.core
+            # Its window is what counts now; one of another size would have to begin empty.
+            rules.window, rules.window_calls = core.rules.window, core.rules.window_calls
+            core.rules = rules
+            self._gate.slow_call = rules.slow_call
+            if isinstance(core.epoch, TimeWindow):
+                core.epoch.min_calls = rules.min_calls
+                core.epoch.calm_until = -inf  # looks again at the next call
 
     def _fail(self, permit: tuple[Epoch, float], now: float) -> None:
         self._gate.record(*permit, now, FAILURE)

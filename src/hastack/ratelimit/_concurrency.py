@@ -119,6 +119,10 @@ class ConcurrencyLimit(RateLimiter):
             self._bulkhead.limit = _limit(limit)
         self._changed()
 
+    def _adopt(self, fresh: Any) -> None:
+        super()._adopt(fresh)
+        self.update(limit=fresh.limit)
+
     # -- guarding -------------------------------------------------------------------------
 
     def _admit(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

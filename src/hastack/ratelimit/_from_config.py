@@ -83,6 +83,14 @@ def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
     """
     import hastack.ratelimit
 
+    guard = build(settings, name, options)
+    return hastack.ratelimit.Shadow(guard) if settings.shadow else guard
+
+
+def build(settings: GuardConfig, name: str, options: dict[str, Any]) -> Guard:
+    """The guard itself, whether it is to be in the shadow or not."""
+    import hastack.ratelimit
+
     kind = getattr(settings, "kind", None)
     if kind not in _CLASSES or not attrs.has(type(settings)):
         raise InvalidArgument("settings", settings, "an entry of Config.ratelimit")
@@ -90,7 +98,7 @@ def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
     found = attrs.asdict(settings, recurse=False)
     arguments = {key: value for key, value in found.items() if value is not None}
     del arguments["kind"]
-    shadow = arguments.pop("shadow")
+    del arguments["shadow"]
     if arguments.get("max_wait") == "context":
         arguments["max_wait"] = None
     if kind in {"fixed-window", "sliding-window-counter", "sliding-window-log"}:
@@ -101,6 +109,4 @@ def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
         if ratio is not None and "budget" not in options:
             arguments["budget"] = hastack.ratelimit.RetryBudget(ratio, min_per_second=least)
     guard: Guard = getattr(hastack.ratelimit, _CLASSES[kind])(**arguments, name=name, **options)
-    if shadow:
-        guard = hastack.ratelimit.Shadow(guard)
     return guard

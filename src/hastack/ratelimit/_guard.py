@@ -143,6 +143,13 @@ class Guard:
         """`_exit` for ``async with``."""
         self._exit(state, error)
 
+    def _adopt(self, fresh: Any) -> None:
+        """Take over what can change live of the settings of ``fresh``, a guard of this class.
+
+        What was counted stays counted. Used by `live`.
+        """
+        raise self._unfit("a guard whose settings can change live")
+
     def _would_act(self, took: float, error: BaseException | None, result: Any) -> str | None:
         """What this policy would have done about a call that it was not around, or ``None``.
 

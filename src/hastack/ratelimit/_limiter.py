@@ -387,6 +387,11 @@ class RateLimiter(Admission):
                 return self._reserved(key, cost), None
         return Reservation(key, cost, _nothing, keeps=self._keeps), refusal
 
+    def _adopt(self, fresh: Any) -> None:
+        if self._waits is fresh._waits:  # plans were made for a guard that waits, or for one not
+            self._max_wait = fresh._max_wait
+        self._room._max_waiting = fresh._room._max_waiting
+
     def _charge(self, key: Hashable, cost: float, mark: Any = None) -> None:
         with self._lock:
             self._core.charge(key, cost, self._clock.monotonic(), mark)

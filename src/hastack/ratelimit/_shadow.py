@@ -175,7 +175,6 @@ class _ShadowAdmission(Shadow[Any], Admission):
         super().__init__(guard, name=name, active=active)
         self._settles = guard._settles
         self._waits = guard._waits
-        self._max_wait: float | None = getattr(guard, "_max_wait", None)
         # Permits that callers of `try_acquire` hold without the guard knowing of them.
         self._beyond: dict[Hashable, float] = {}
 
@@ -240,7 +239,8 @@ class _ShadowAdmission(Shadow[Any], Admission):
         after = refusal.retry_after
         if not self._waits or refusal.error is not None:
             return refusal
-        if self._max_wait is None or after is None or after <= self._max_wait:
+        longest = getattr(self.guard, "_max_wait", None)
+        if longest is None or after is None or after <= longest:
             return refusal._replace(reason="delayed")
         return refusal
 
@@ -282,11 +282,15 @@ class _ShadowPolicy(Shadow[Any]):
     """A policy that runs the call itself, in the shadow."""
 
     def _around(self, call: Call) -> Call:
-        inner = self.guard._around(call)
+        built = (self.guard, self.guard._around(call))
         read = self._clock.monotonic
 
         def watched(*args: Any, **kwargs: Any) -> Any:
+            nonlocal built
             if not self._active:
+                guard, inner = built
+                if guard is not self.guard:  # `live` put another in its place
+                    guard, inner = built = (self.guard, self.guard._around(call))
                 return inner(*args, **kwargs)
             started = read()
             try:
@@ -300,11 +304,15 @@ class _ShadowPolicy(Shadow[Any]):
         return watched
 
     def _around_async(self, call: AsyncCall) -> AsyncCall:
-        inner = self.guard._around_async(call)
+        built = (self.guard, self.guard._around_async(call))
         read = self._clock.monotonic
 
         async def watched(*args: Any, **kwargs: Any) -> Any:
+            nonlocal built
             if not self._active:
+                guard, inner = built
+                if guard is not self.guard:
+                    guard, inner = built = (self.guard, self.guard._around_async(call))
                 return await inner(*args, **kwargs)
             started = read()
             try:
@@ -320,20 +328,22 @@ class _ShadowPolicy(Shadow[Any]):
     # A block keeps the mode that it was entered in: a number is when one in the shadow began.
 
     def _enter(self) -> Any:
-        return self._clock.monotonic() if self._active else (self.guard._enter(),)
+        guard = self.guard
+        return self._clock.monotonic() if self._active else (guard, guard._enter())
 
     def _exit(self, state: Any, error: BaseException | None) -> None:
         if isinstance(state, tuple):
-            self.guard._exit(state[0], error)
+            state[0]._exit(state[1], error)
         else:
             self._look(self._clock.monotonic() - state, error, None)
 
     async def _enter_async(self) -> Any:
-        return self._clock.monotonic() if self._active else (await self.guard._enter_async(),)
+        guard = self.guard
+        return self._clock.monotonic() if self._active else (guard, await guard._enter_async())
 
     async def _exit_async(self, state: Any, error: BaseException | None) -> None:
         if isinstance(state, tuple):
-            await self.guard._exit_async(state[0], error)
+            await state[0]._exit_async(state[1], error)
         else:
             self._look(self._clock.monotonic() - state, error, None)
 
