@@ -17,18 +17,6 @@ else:
 
 __all__ = ("scenario",)
 
-# What the service imports -> the extra that brings it.
-_NEEDS = {
-    "starlette": "web",
-    "uvicorn": "web",
-    "grpc": "grpc",
-    "httpx": "httpx",
-    "opentelemetry.sdk": "otel",
-    "msgspec": "logs",
-    "wasmtime": "wasm",
-    "cryptography": "wasm",
-}
-
 
 @click.command()
 @click.option(
@@ -56,8 +44,13 @@ def scenario(*, real: bool, quick: bool, rate: float, only: tuple[str, ...], as_
     within its budget. Exit status 1 when it is not. Takes 40 seconds.
     """
     try:
-        for module, extra in _NEEDS.items():
-            require(module, extra=extra)
+        require("starlette", extra="web")
+        require("uvicorn", extra="web")
+        require("grpc", extra="grpc")
+        require("httpx", extra="httpx")
+        require("opentelemetry.sdk", extra="otel")
+        require("msgspec", extra="logs")
+        require("wasmtime", extra="wasm")
         if real:
             require("google.protobuf", extra="etcd")
     except MissingDependency as missing:
