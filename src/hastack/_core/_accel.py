@@ -44,6 +44,7 @@ COMPILED_MODULES = (
 
 PURE_MODULES = (
     *COMPILED_MODULES,
+    "hastack._config._converter",
     "hastack._config._describe",
     "hastack._config._fields",
     "hastack._config._layers",
