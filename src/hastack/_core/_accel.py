@@ -63,6 +63,8 @@ PURE_MODULES = (
     "hastack._rejection",
     "hastack.contrib._asgi_answer",
     "hastack.contrib._client_address",
+    "hastack.contrib._grpc_rules",
+    "hastack.contrib._grpc_status",
     "hastack.contrib._http_keys",
     "hastack.contrib._http_request",
     "hastack.contrib._limit_fields",
