@@ -23,7 +23,7 @@ else:
 __all__ = ("config",)
 
 
-WITH_SECTIONS = ("hastack.observe",)
+WITH_SECTIONS = ("hastack.observe", "hastack.observe.logs", "hastack.wasm")
 """Packages that add a table of their own to the configuration; importing one brings nothing else."""
 
 
