@@ -118,6 +118,7 @@ PURE_MODULES = (
     "hastack.ebpf._spec",
     "hastack.ebpf._symbols",
     "hastack.ebpf._usdt",
+    "hastack.ebpf._usdt_arguments",
     "hastack.ebpf._verdict",
     "hastack.observe._account",
     "hastack.observe._accumulate",
