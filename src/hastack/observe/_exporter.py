@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from hastack._core._validate import Seconds
+    from hastack.context import Context
     from hastack.ratelimit import CircuitBreaker
 
     from ._options import Signal
@@ -432,13 +433,15 @@ class Exporter(Spilling):
         if self._threads or not self._idle.is_set():
             self._wake_all()
 
-    def _await(self, event: threading.Event, timeout: float) -> bool:
-        """Wait for ``event``; what finds no thread is done here meanwhile."""
+    def _await(self, event: threading.Event, timeout: float, ctx: Context | None = None) -> bool:
+        """Wait for ``event``, or for the end of ``ctx``; what finds no thread is done here."""
         until = time.monotonic() + timeout
         while not self._undone:
             left = until - time.monotonic()
             if event.wait(max(0.0, min(left, _LOOK))) or left <= 0.0:
                 return event.is_set()
+            if ctx is not None and ctx.done:
+                return False
         if not self._by_hand.acquire(timeout=max(0.0, until - time.monotonic())):
             return event.is_set()  # another thread is at it
         try:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 
 from hastack import config as _config
-from hastack._core._errors import InvalidArgument
+from hastack import context as _context
+from hastack._core._errors import InvalidArgument, LifecycleError
 from hastack._core._extras import require
 from hastack._core._validate import seconds
 
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 class Installed:
     """What `install` set up. Use it as a context manager, or call `shutdown` at the end.
 
-    Without either, it ends with the interpreter, in 5 seconds at most.
+    It is a component, too: as the first of a `hastack.lifecycle.Lifecycle`, on which the others
+    depend, it ends last and exports what they say on their way out. Without any of these, it ends
+    with the interpreter, in 5 seconds at most.
 
     Attributes:
         pipeline: All exporters.
@@ -109,6 +112,23 @@ class Installed:
         if self.server is not None:
             self.server.stop(max(0.0, began + limit - time.monotonic()))
         return report
+
+    @property
+    def name(self) -> str:
+        """Its name as a component: give it to `hastack.lifecycle.Lifecycle.add`, as the first."""
+        return "observe"
+
+    def stop(self) -> None:
+        """`shutdown`, as the last step of a service: within the current context's deadline.
+
+        Raises:
+            LifecycleError: Not everything was delivered; the message is the account.
+        """
+        left = _context.current().remaining()
+        # A little is kept to say how it went, before whoever waits gives up on the answer.
+        report = self.shutdown(5.0 if left is None else left - min(0.25, left / 4))
+        if not report:
+            raise LifecycleError(f"not everything was delivered: {report.account}")
 
     def _end_with_process(self, until: float) -> None:
         with suppress(Exception):  # nobody is left to hear of it

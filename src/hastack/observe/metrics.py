@@ -16,6 +16,7 @@ from hastack._core._fork import renew_in_child
 from hastack._core._validate import seconds
 
 from . import _threads
+from ._ends import flushed
 from ._sizes import size_of_points
 from .pipeline import Pipeline
 
@@ -169,7 +170,7 @@ class MetricReader(_MetricReader):
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Collect now; whether everything was delivered within the time."""
         self._collect_once()
-        return bool(self._pipeline.force_flush(max(0.0, timeout_millis / 1e3)))
+        return flushed(self._pipeline.exporters, timeout_millis)
 
     def shutdown(self, timeout_millis: float | None = None, **_: Any) -> None:
         """Collect for the last time and end the exporters."""
@@ -273,7 +274,7 @@ class MetricExporter(_MetricExporter):
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Whether everything emitted so far was delivered within the time."""
-        return bool(self._pipeline.force_flush(max(0.0, timeout_millis / 1e3)))
+        return flushed(self._pipeline.exporters, timeout_millis)
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
         """End the exporters."""
