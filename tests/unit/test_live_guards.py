@@ -286,7 +286,7 @@ def test_where_the_entry_is(clock):
     assert guard.peek().remaining == 3
     with pytest.raises(InvalidArgument, match="entry"):
         ratelimit.live(shop, "api")
-    with pytest.raises(InvalidArgument, match="entry"):
+    with pytest.raises(InvalidArgument, match="name"):
         ratelimit.live(shop, lambda shop: shop.ratelimit["api"])
     with pytest.raises(InvalidArgument, match="entry"):
         ratelimit.live(shop, lambda shop: shop.ratelimit["other"], name="other")

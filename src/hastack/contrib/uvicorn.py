@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hastack.health import Health
     from hastack.lifecycle import Lifecycle, ShutdownReport
 
-    from .asgi import ASGIApp, Message, Receive, Scope, Send
+    from ._asgi_answer import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ("UvicornServer", "serve")
 

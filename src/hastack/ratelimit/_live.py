@@ -79,14 +79,16 @@ def live(
     """
     if not isinstance(watched, Watched):
         raise InvalidArgument("watched", watched, "a configuration made by hastack.config.watch")
-    find: Any = _by_key(watched.current, entry) if isinstance(entry, str) else entry
-    usable = callable(find) and (name is not None or find is not entry)
-    if not usable:
-        raise InvalidArgument("entry", entry, "a key, or a function together with name=")
+    find: Callable[[Any], GuardConfig]
+    if isinstance(entry, str):
+        find, called = _by_key(watched.current, entry), name or entry
+    elif name is not None:
+        find, called = entry, name
+    else:
+        raise InvalidArgument("name", name, "a name, for an entry found by a function")
     settings = _found(find, watched.current)
     if settings is None:
         raise InvalidArgument("entry", entry, "an entry of the configuration")
-    called = str(entry) if name is None else name
     guard = build(settings, called, options)
     shadow: Shadow[Guard] = Shadow(guard, active=settings.shadow)
     follower = _Follower(shadow, settings, find, options)
