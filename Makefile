@@ -21,12 +21,14 @@ BOOTSTRAP = $(PYTHON) scripts/bootstrap.py --venv $(VENV)
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: ## run the main job: one service under overload, once per strategy (ARGS=... are passed on)
-	@$(BOOTSTRAP) --extras cli,web
-	@$(BIN)/hastack demo $(ARGS)
+demo: ## run the main job: one service under overload, once per strategy; then a whole one, broken (ARGS=--real: with etcd and Prometheus)
+	@$(BOOTSTRAP) --extras cli,web,grpc,httpx,otel,logs,wasm,etcd
+	@$(BIN)/hastack demo $(filter-out --real,$(ARGS))
+	@$(BIN)/hastack demo scenario --quick $(filter --real,$(ARGS))
 
-# Files go to workers in order, so that the long ones (tests/integration) do not come last.
-WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Files go to workers in order, so that the long ones (tests/integration) do not come last. A worker that dies ends
+# the run: xdist loses count of the tests of one that is replaced, and waits for ever.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # The order is: what fails fastest first, and pytest last, so that its closing line ends the output.
 test: debian venv ## everything CI runs: lint, types, import contract, docs, tests with coverage

@@ -8,13 +8,30 @@ on a machine without a C compiler, the same sources are installed as they are.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 sys.path.append(str(ROOT / "scripts"))  # last: nothing there hides what the build needs
+
+
+class BuildPy(build_py):
+    """Puts the example that ``hastack demo scenario`` runs beside the command."""
+
+    def run(self) -> None:
+        """Build, then copy."""
+        super().run()
+        if self.editable_mode:  # there the command finds it among the examples
+            return
+        place = Path(self.build_lib, "hastack", "cli", "demo", "whole_service")
+        place.mkdir(parents=True, exist_ok=True)
+        for each in (ROOT / "examples" / "11-whole-service").iterdir():
+            if each.suffix in {".py", ".toml", ".wat", ".md"} and "test_" not in each.name:
+                shutil.copy2(each, place)
 
 
 def extensions() -> list[Extension]:
@@ -40,9 +57,9 @@ def extensions() -> list[Extension]:
 
 
 if os.environ.get("HASTACK_COMPILE", "0") == "0":
-    setup()
+    setup(cmdclass={"build_py": BuildPy})
 elif {"egg_info", "dist_info", "sdist"} & set(sys.argv):
     # pip asks what the build needs before mypyc is there.
-    setup(setup_requires=["mypy[mypyc]>=2.4", "cffi>=1.16"])
+    setup(setup_requires=["mypy[mypyc]>=2.4", "cffi>=1.16"], cmdclass={"build_py": BuildPy})
 else:
-    setup(ext_modules=extensions())
+    setup(ext_modules=extensions(), cmdclass={"build_py": BuildPy})

@@ -64,7 +64,7 @@ def tests(venv: str, *arguments: str, expect: str) -> int:
     status = subprocess.run([python, "-c", check], cwd="/", check=False).returncode
     if status:
         return status
-    workers = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    workers = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart=0"]
     options = ["-q", "-p", "no:cacheprovider", *workers]
     command = [python, "-m", "pytest", *options, "tests", *arguments]
     return subprocess.run(command, cwd=ROOT, check=False).returncode

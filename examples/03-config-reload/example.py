@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from hastack import config, events
+from hastack import config, events, ratelimit
 
 HERE = Path(__file__).parent
 
@@ -19,7 +19,6 @@ HERE = Path(__file__).parent
 class Checkout:
     """The checkout."""
 
-    max_orders: int = config.setting(5, minimum=1, help="Orders at once.")
     timeout: config.Seconds = config.setting(1.0, above=0.0, help="Time for one order.")  # noqa: RUF009
     token: config.Secret = config.setting(help="Token of the payment provider.")  # noqa: RUF009
 
@@ -39,25 +38,27 @@ def replace(path: Path, old: str, new: str) -> None:
     fresh.replace(path)
 
 
-def main() -> list[int]:
+def main() -> list[float]:
     logging.basicConfig(level=logging.CRITICAL)  # mistakes are printed below instead
-    sizes: list[int] = []
+    sizes: list[float] = []
     happened = events.Queue[events.Event]()
-    end = events.subscribe(happened, config.ConfigReloaded, config.ConfigReloadFailed)
+    end = events.subscribe(happened, ratelimit.GuardReloaded, config.ConfigReloadFailed)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(shutil.copy(HERE / "shop.toml", folder))
         with config.watch(path, into=Shop, env=os.environ, env_prefix="SHOP_", period=0.05) as shop:
-            shop.subscribe(lambda _, new: sizes.append(new.checkout.max_orders))
+            orders = ratelimit.live(shop, "orders")  # follows the file from here on
             print("started with", shop.current.checkout)
-            for old, new in (("10", "20"), ("max_orders = 20", "max_orders = 0"), ("= 0", "= 30")):
-                replace(path, old, new)
-                event = happened.get(timeout=10.0)
-                if isinstance(event, config.ConfigReloadFailed):
-                    print("kept", shop.current.checkout.max_orders, "because of:")
-                    for mistake in event.mistakes:
-                        print("   ", str(mistake).replace(folder, ""))
-                else:
-                    print("now", shop.current.checkout.max_orders)
+            with orders:  # an order under way all the time: it stays counted
+                for old, new in (("10", "20"), ("limit = 20", "limit = 0"), ("= 0", "= 30")):
+                    replace(path, old, new)
+                    event = happened.get(timeout=10.0)
+                    if isinstance(event, config.ConfigReloadFailed):
+                        print("kept", int(orders.limit), "because of:")
+                        for mistake in event.mistakes:
+                            print("   ", str(mistake).replace(folder, ""))
+                    else:
+                        print("now", int(orders.limit), "with", orders.in_flight(), "under way")
+                        sizes.append(orders.limit)
     end()
     return sizes
 

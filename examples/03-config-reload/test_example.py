@@ -24,9 +24,9 @@ def test_it_resizes_and_survives_a_mistake():
         check=True,
     )
     assert done.stdout.splitlines() == [
-        "started with Checkout(max_orders=10, timeout=2.0, token=Secret('***'))",
-        "now 20",
+        "started with Checkout(timeout=2.0, token=Secret('***'))",
+        "now 20 with 1 under way",
         "kept 20 because of:",
-        "    checkout.max_orders: 0 is out of range (accepted: >= 1) [/shop.toml:2]",
-        "now 30",
+        "    hastack.ratelimit.orders.limit: 0.0 is out of range (accepted: >= 1) [/shop.toml:10]",
+        "now 30 with 1 under way",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from math import ceil, isfinite
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -18,7 +19,13 @@ from ._core._errors import (
     Rejected,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PROBLEM = "application/problem+json"
+
+# draft-ietf-httpapi-ratelimit-headers-11, section 5.1
+_QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 REASONS = {
     403: "Forbidden",
@@ -43,8 +50,12 @@ class Problem:
         return f"{self.status} {REASONS[self.status]}"
 
 
-def problem(error: BaseException) -> Problem | None:
+def problem(error: BaseException, *, policies: Sequence[str] = ()) -> Problem | None:
     """The response for ``error``, or ``None`` when it is not one of ours to answer.
+
+    Args:
+        error: What was raised.
+        policies: Names of the quota policies that refused, as in the ``RateLimit`` header.
 
     A group whose members are all answerable (a `asyncio.TaskGroup` whose children were rejected)
     is answered like its first member.
@@ -58,16 +69,26 @@ def problem(error: BaseException) -> Problem | None:
     assert isinstance(error, HastackError)
     headers: list[tuple[str, str]] = []
     body: dict[str, object] = {"title": REASONS[status], "status": status, "detail": str(error)}
+    if policies and status == 429:
+        body["type"] = _QUOTA_EXCEEDED
+        body["violated-policies"] = list(policies)
     if isinstance(error, Rejected):
         body["guard"] = error.name
         after = error.retry_after
         if after is not None and isfinite(after):
-            # RFC 9110: whole seconds. Rounded up, since an early retry is refused again; at
-            # least one, since zero invites a busy loop.
-            headers.append(("retry-after", str(max(ceil(after), 1))))
+            # RFC 9110: whole seconds; at least one, since zero invites a busy loop.
+            headers.append(("retry-after", str(max(whole_seconds(after), 1))))
     data = json.dumps(body).encode() + b"\n"
     headers += [("content-type", PROBLEM), ("content-length", str(len(data)))]
     return Problem(status, tuple(headers), data)
+
+
+def whole_seconds(seconds: float) -> int:
+    """``seconds`` rounded up, since an early retry is refused again; but not for a rounding error.
+
+    Half a minute stays one when the arithmetic of a limiter makes it 30.000000000001 s.
+    """
+    return ceil(round(seconds, 6))
 
 
 def _status(error: BaseException) -> int | None:

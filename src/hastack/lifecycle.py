@@ -63,6 +63,7 @@ from ._lifecycle._events import (
     ShutdownStarted,
 )
 from ._lifecycle._machine import Budget, Machine, Phase, Spec, Step
+from ._lifecycle._overrun import Overrun
 from ._lifecycle._report import ShutdownReport
 from ._lifecycle._signals import SignalWatch
 from ._lifecycle._steps import is_async
@@ -155,6 +156,7 @@ class Lifecycle:
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._conductor: Conductor | None = None
         self._signals: SignalWatch | None = None
+        self._overrun: Overrun | None = None
         self._listeners: tuple[Callable[[Phase], object], ...] = ()
         self._lock = threading.Lock()
         track(self)
@@ -395,8 +397,9 @@ class Lifecycle:
             signals: Those that ask for the shutdown; only in the main thread. The previous
                 handlers are put back afterwards.
             overrun: Seconds after the end of a shutdown at which the process exits with
-                status 70 when this method could still not return, because its thread is
-                blocked for good; ``None`` waits for it. Only where the signals are owned.
+                status 70 when this method could still not return, and again for the end of
+                the loop and of the interpreter, which wait for every thread of an executor;
+                ``None`` waits for good. Only where the signals are owned.
 
         Raises:
             StartFailed: A component did not start. A shutdown before everything was up is no
@@ -407,11 +410,9 @@ class Lifecycle:
             import asyncio
 
             return asyncio.run(self.run_async(signals=signals, overrun=overrun))
-        limit = _validate.optional_seconds("overrun", overrun, zero=True)
-        self._take_signals(signals)
+        self._take_signals(signals, _validate.optional_seconds("overrun", overrun, zero=True))
         try:
             self.start()
-            self._exit_on_overrun(limit)
             self.wait()
         except StartFailed as failure:
             if failure.component is not None:
@@ -425,12 +426,10 @@ class Lifecycle:
         self, *, signals: Iterable[int] = _SIGNALS, overrun: Seconds | None = 2.0
     ) -> ShutdownReport:
         """Like `run`, on the running loop. Cancelling it asks for a shutdown and waits for it."""
-        limit = _validate.optional_seconds("overrun", overrun, zero=True)
-        self._take_signals(signals)
+        self._take_signals(signals, _validate.optional_seconds("overrun", overrun, zero=True))
         try:
             try:
                 await self.start_async()
-                self._exit_on_overrun(limit)
                 await self.wait_async()
             except StartFailed as failure:
                 if failure.component is not None:
@@ -511,6 +510,7 @@ class Lifecycle:
                 clock=self._clock,
                 loop=loop,
                 entered=self._entered,
+                overrun=self._overrun,
             )
         # A parent that ends takes the service with it; our own cancel at the end is too late
         # to count.
@@ -565,10 +565,11 @@ class Lifecycle:
         signals = self._signals if self._clock is SYSTEM_CLOCK else None
         (signals or self._clock).wait(event, limit)
 
-    def _take_signals(self, signals: Iterable[int]) -> None:
+    def _take_signals(self, signals: Iterable[int], overrun: float | None = None) -> None:
         watch = SignalWatch(signals, self._signalled)
         if watch.install():
             self._signals = watch
+            self._overrun = None if overrun is None else Overrun(self.name, overrun)
 
     def _signalled(self, signum: int, count: int) -> None:
         """Inside the handler: takes no lock."""
@@ -578,13 +579,9 @@ class Lifecycle:
         else:
             self._inbox.put(Abort(signum))
 
-    def _exit_on_overrun(self, seconds: float | None) -> None:
-        if self._signals is not None and self._conductor is not None:
-            self._conductor.overrun = seconds
-
     def _release(self) -> None:
         if self._conductor is not None:
-            self._conductor.released.set()
+            self._conductor.release()
         if self._signals is not None:
             self._signals.restore()
             self._signals = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import threading
 from collections import Counter
 from concurrent import futures
@@ -92,6 +93,14 @@ def http_servers(count, *, failing=()):
             server.server_close()
 
 
+@contextmanager
+def closed_port():
+    """An address at which nobody listens, and nobody else can."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
 def get_all_httpx(balancers, count, **options):
     with httpx.Client(transport=BalancedTransport(balancers, **options)) as client:
         return [client.get(f"http://orders/?n={n}") for n in range(count)]
@@ -157,6 +166,23 @@ def test_an_instance_that_answers_500_or_not_at_all_is_set_aside(get_all):
             except (httpx.ConnectError, aiohttp.ClientConnectionError):
                 pass
         assert {answer.text.split()[0] for answer in get_all(balancer, 8)} == {"o0", "o2"}
+        assert in_flight(balancer) == 0
+
+
+@HTTP
+def test_a_request_that_reached_nobody_goes_to_another_instance(get_all):
+    with http_servers(1) as addresses, closed_port() as gone, closed_port() as too:
+        balancer = follow([gone, too, *addresses], outlier=None)
+        assert {answer.text for answer in get_all(balancer, 9)} == {"o0 orders"}
+        assert in_flight(balancer) == 0
+
+
+@HTTP
+def test_nobody_is_asked_twice_when_nobody_can_be_reached(get_all):
+    with closed_port() as gone, closed_port() as too:
+        balancer = follow([gone, too], outlier=None)
+        with pytest.raises((httpx.ConnectError, aiohttp.ClientConnectorError)):
+            get_all(balancer, 1)
         assert in_flight(balancer) == 0
 
 

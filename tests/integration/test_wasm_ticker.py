@@ -38,6 +38,7 @@ def test_it_ticks_while_calls_are_made_and_then_stops(native: bool) -> None:
     # An engine that is two words of memory: what increments it is the C library's inc, in spirit.
     seen: list[int] = []
     increment = counted(seen.append)
+    _kept.append(increment)  # the thread ticks for a second after the test
     clock = Ticker(increment, native=native)
     clock.add(1234)
     assert clock.kind == ("native" if native else "python")

@@ -151,7 +151,9 @@ class Machine(RuleBasedStateMachine):
                 if body.place == place:
                     self.flow.damaged(lane, body, "damaged")
                     del self.disk[place]
-                    self.flights.pop(lane.index, None)
+                    flight, _ = self.flights.get(lane.index, (None, None))
+                    if flight is not None and flight.body is body:
+                        del self.flights[lane.index]
                     return
 
     # -- the server ----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hastack.testing import ManualClock
 
 BY_KIND = {kind: cls for cls in get_args(config.GuardConfig) for kind in kinds_of(cls)}
 RENAMED = {"rate": "limit"}  # windows call it so
-ELSEWHERE = {"kind", "budget_ratio", "budget_min_per_second"}
+ELSEWHERE = {"kind", "budget_ratio", "budget_min_per_second", "shadow"}
 
 
 def test_every_kind_has_a_guard():

@@ -140,5 +140,5 @@ def test_plain_values():
     }  # fmt: skip
     assert plain(given) == {
         "s": "***", "p": "/a", "e": "red", "t": 60.0, "l": [1, [2]], "n": None,
-        "c": {"kind": "timeout", "seconds": 1.0}, "d": "2000-01-01",
+        "c": {"kind": "timeout", "seconds": 1.0, "shadow": False}, "d": "2000-01-01",
     }  # fmt: skip

@@ -27,6 +27,8 @@ _MAX_WAIT_HELP = (
 )
 _WHEN_FULL_HELP = "What a new key gets when all keys kept are in use."
 
+_SHADOW_HELP = "Decide and record, but refuse, delay and end no call."
+
 # Settings of a limiter that only some algorithms know.
 _ONLY_FOR = {"burst": "token-bucket", "queue": "leaky-bucket", "slot": "sliding-window-counter"}
 
@@ -62,6 +64,7 @@ class LimiterConfig:
     )
     max_keys: int = setting(100_000, minimum=1, unit="keys", help="Keys kept in memory.")
     when_full: WhenFull = setting("reject", help=_WHEN_FULL_HELP)
+    shadow: bool = setting(False, help=_SHADOW_HELP)
 
     def __attrs_post_init__(self) -> None:
         for name, kind in _ONLY_FOR.items():
@@ -82,6 +85,7 @@ class ConcurrencyConfig:
     max_waiting: int = setting(1000, minimum=0, unit="callers", help="Callers that may wait.")
     max_keys: int = setting(100_000, minimum=1, unit="keys", help="Keys kept in memory.")
     when_full: WhenFull = setting("reject", help=_WHEN_FULL_HELP)
+    shadow: bool = setting(False, help=_SHADOW_HELP)
 
 
 @final
@@ -103,6 +107,7 @@ class AdaptiveConfig:
     min_samples: int = setting(40, minimum=10, unit="calls", help="Calls for one judgement.")
     max_wait: Seconds = setting(0.0, minimum=0.0, help="Longest wait for a place.")
     max_waiting: int = setting(100, minimum=1, unit="callers", help="Callers that may wait.")
+    shadow: bool = setting(False, help=_SHADOW_HELP)
 
     def __attrs_post_init__(self) -> None:
         if not self.min_limit <= self.initial <= self.max_limit:
@@ -142,6 +147,7 @@ class BreakerConfig:
     half_open_timeout: Seconds = setting(
         30.0, above=0.0, help="Time after which an unanswered probe counts as failed."
     )
+    shadow: bool = setting(False, help=_SHADOW_HELP)
 
     def __attrs_post_init__(self) -> None:
         if self.window is not None and self.window_calls is not None:
@@ -173,6 +179,7 @@ class RetryConfig:
     budget_min_per_second: float = setting(
         10.0, minimum=0.0, help="Retries per second that the budget always allows."
     )
+    shadow: bool = setting(False, help=_SHADOW_HELP)
 
     def __attrs_post_init__(self) -> None:
         if self.cap < self.base:
@@ -186,6 +193,7 @@ class TimeoutConfig:
 
     kind: Literal["timeout"] = setting("timeout", help="Algorithm.")
     seconds: Seconds = setting(above=0.0, help="Time that a call may take.")
+    shadow: bool = setting(False, help=_SHADOW_HELP)
 
 
 GuardConfig: TypeAlias = (

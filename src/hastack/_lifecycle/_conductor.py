@@ -39,12 +39,10 @@ if TYPE_CHECKING:
     from hastack.typing import Clock
 
     from ._machine import Action
+    from ._overrun import Overrun
     from ._report import ShutdownReport
 
 _log = logging.getLogger("hastack.lifecycle")
-
-EXIT_OVERRUN = 70
-"""Exit status (EX_SOFTWARE) of a process whose main thread could not end in time."""
 
 
 @attrs.frozen
@@ -81,6 +79,7 @@ class Conductor:
         clock: Source of time.
         loop: Where asynchronous steps run, or ``None``.
         entered: Called with each phase.
+        overrun: What ends a process that does not end by itself.
     """
 
     def __init__(
@@ -94,13 +93,14 @@ class Conductor:
         clock: Clock,
         loop: asyncio.AbstractEventLoop | None,
         entered: Callable[[Phase], None],
+        overrun: Overrun | None = None,
     ) -> None:
         self.serving = Flag()  # set as well when the start failed
         self.finished = Flag()
-        self.released = threading.Event()
-        self.overrun: float | None = None
         self.report: ShutdownReport | None = None
         self.steps = Steps(loop)
+        self._loop = loop
+        self._released = threading.Event()
         self.pid = os.getpid()
         self._name = name
         self._machine = machine
@@ -110,6 +110,7 @@ class Conductor:
         self._clock = clock
         self._above = context.background(clock=clock)
         self._entered = entered
+        self._overrun = overrun
         self._cancels: dict[tuple[str, Step], Callable[[], None]] = {}
         self._began: dict[tuple[str, Step], float] = {}
         self._served = False
@@ -119,6 +120,12 @@ class Conductor:
     def start(self) -> None:
         """Begin; the thread ends by itself with the service."""
         self._thread.start()
+
+    def release(self) -> None:
+        """The main thread goes on; with ``overrun``, what is left of the process has a bound."""
+        if self._overrun is not None and self.finished.event.is_set():
+            self._overrun.bound_exit(self._loop)
+        self._released.set()
 
     def start_failure(self) -> StartFailed | None:
         """Why the service is not up, once `serving` is set."""
@@ -158,7 +165,8 @@ class Conductor:
         self.serving.set()
         if aborted_by is not None:
             os.kill(os.getpid(), aborted_by)
-        self._watch_overrun()
+        if self._overrun is not None:
+            self._overrun.watch(self._released)
 
     def _conduct(self) -> int | None:
         """Carry out decisions until the end; the signal that aborted, if one did."""
@@ -179,16 +187,6 @@ class Conductor:
             # a deadline.
             self._carry_out(self._machine.tick(now))
         return aborted_by
-
-    def _watch_overrun(self) -> None:
-        if self.overrun is not None and not self.released.wait(self.overrun):
-            _log.critical(
-                "%s: the main thread is still busy %.3g s after the end of the shutdown; exiting",
-                self._name,
-                self.overrun,
-            )
-            logging.shutdown()
-            os._exit(EXIT_OVERRUN)
 
     def _arm(self) -> None:
         due = self._machine.next_wakeup

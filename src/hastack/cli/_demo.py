@@ -1,4 +1,7 @@
-"""``hastack demo``: drive a guarded service past its capacity and compare strategies."""
+"""``hastack demo``: drive a guarded service past its capacity and compare strategies.
+
+``hastack demo scenario`` is in `_demo_scenario`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from hastack._core._extras import require
 from hastack.errors import HastackError, MissingDependency
+
+from ._demo_scenario import scenario
 
 if TYPE_CHECKING:
     import click
@@ -39,7 +44,7 @@ def _rate(ctx: click.Context, param: click.Parameter, value: str) -> float:
     return rate
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--rate",
     callback=_rate,
@@ -83,7 +88,9 @@ def _rate(ctx: click.Context, param: click.Parameter, value: str) -> float:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Of that service; 0 takes a free one."
 )
+@click.pass_context
 def demo(
+    ctx: click.Context,
     rate: float,
     trace: Path | None,
     duration: float,
@@ -99,6 +106,8 @@ def demo(
     A real ASGI service calls a dependency of limited capacity, which browns out in the middle
     of the load. The result is a table, an HTML report and a JSON file. Takes under a minute.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     try:
         require("uvicorn", extra="web")
         require("starlette", extra="web")
@@ -123,6 +132,9 @@ def demo(
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         sys.exit(130)
+
+
+demo.add_command(scenario)
 
 
 def _writable(out: Path) -> None:

@@ -10,6 +10,8 @@ from hastack.discovery.balance import Balancer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hastack.discovery.balance import Pick
+
 Balancers: TypeAlias = "Balancer | Mapping[str, Balancer]"
 
 
@@ -50,6 +52,14 @@ def host_and_port(address: str) -> tuple[str, int | None]:
     if not port.isascii() or not port.isdigit():
         raise InvalidArgument("address", address, "host:port")
     return host.strip("[]"), int(port)
+
+
+def another(balancer: Balancer, pick: Pick, tried: list[str]) -> bool:
+    """Note that ``pick`` could not be reached; whether there is one that was not tried."""
+    if pick.instance.id in tried:  # nothing better was left
+        return False
+    tried.append(pick.instance.id)
+    return len(tried) < len(balancer.endpoints)
 
 
 def status_verdict(status: int) -> ServerFailed | None:

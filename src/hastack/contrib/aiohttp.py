@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from hastack._core._extras import require
 
-from ._balanced import by_host, host_and_port, status_verdict
+from ._balanced import another, by_host, host_and_port, status_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._balanced import Balancers
 
-require("aiohttp", extra="aiohttp")
+aiohttp: Any = require("aiohttp", extra="aiohttp")
 
 __all__ = ("balanced",)
 
@@ -39,7 +39,8 @@ def balanced(
     """A client middleware (aiohttp 3.12 or newer) that sends requests to instances.
 
     A call is in flight until its connection is released. Errors and 5xx answers count against the
-    instance.
+    instance. One to which no connection can be made has not seen the request: another one gets it,
+    as long as there are some that were not tried.
 
     Args:
         balancers: One balancer, whose service's name is the host, or several by host.
@@ -56,16 +57,23 @@ def balanced(
         if balancer is None:
             return await handler(request)
         asked = request.url
-        pick = balancer.pick(key=None if key is None else key(request))
-        try:
-            host, port = host_and_port(pick.address)
-            request.url = asked.with_host(host).with_port(port or asked.port)
-            response = await handler(request)
-        except BaseException as error:
-            pick.done(error)
-            raise
-        finally:
-            request.url = asked  # a middleware further out that sends again asks anew
+        tried: list[str] = []
+        while True:
+            pick = balancer.pick(key=None if key is None else key(request), avoid=tried)
+            try:
+                host, port = host_and_port(pick.address)
+                request.url = asked.with_host(host).with_port(port or asked.port)
+                response = await handler(request)
+                break
+            except BaseException as error:
+                pick.done(error)
+                # No connection was made, so nobody has seen the request.
+                if not isinstance(error, aiohttp.ClientConnectorError) or not another(
+                    balancer, pick, tried
+                ):
+                    raise
+            finally:
+                request.url = asked  # a middleware further out that sends again asks anew
         verdict = status_verdict(response.status)
         connection = response.connection
         if connection is None:  # the whole answer is here

@@ -1,21 +1,22 @@
-"""hastack for ASGI applications: health endpoints, metrics, guard errors, request contexts.
+"""hastack for ASGI applications: limits, health, metrics, guard errors, request contexts.
 
-Four independent middlewares and two applications, for any ASGI 3 framework; nothing needs to be
+Independent middlewares and two applications, for any ASGI 3 framework; nothing needs to be
 installed. Inside out::
 
     app = GuardMiddleware(app)                    # RateLimited -> 429, CircuitOpen -> 503, ...
+    app = RateLimitMiddleware(app, rules=rules)   # see hastack.contrib.http_limits
     app = ContextMiddleware(app, max_timeout=30)  # deadline from headers, cancel on disconnect
     app = HealthMiddleware(app, health=health)    # /healthz /readyz /startupz /metrics
 
 In Starlette and FastAPI use ``app.add_middleware(GuardMiddleware)``: wrapped around the whole
-application it would come after the framework has answered 500. WebSocket and lifespan scopes
-pass through untouched.
+application it would come after the framework has answered 500. Lifespan scopes pass through
+untouched, and so do WebSockets but for limits and policies.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from hastack import context as _context
 from hastack._core import _validate
@@ -24,22 +25,21 @@ from hastack._health_endpoints import Endpoints
 from hastack._health_http import question
 from hastack._rejection import problem
 
+from ._asgi_answer import refuse
+from ._asgi_limits import RateLimitMiddleware
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-    from typing import Protocol, TypeAlias
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Protocol
 
     from hastack._core._validate import Seconds
     from hastack._health_http import Reply
-    from hastack._rejection import Problem
     from hastack.context import Context
     from hastack.health import Health
     from hastack.lifecycle import Lifecycle
     from hastack.observe import MetricsEndpoint
 
-    Scope: TypeAlias = MutableMapping[str, Any]
-    Message: TypeAlias = MutableMapping[str, Any]
-    Receive: TypeAlias = Callable[[], Awaitable[Message]]
-    Send: TypeAlias = Callable[[Message], Awaitable[None]]
+    from ._asgi_answer import ASGIApp, Message, Receive, Scope, Send
 
     class Policy(Protocol):
         """Who decides about requests."""
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
             """Whether it may pass."""
             ...
 
-    ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = (
     "ContextMiddleware",
@@ -58,6 +57,7 @@ __all__ = (
     "MetricsApp",
     "MetricsMiddleware",
     "PolicyMiddleware",
+    "RateLimitMiddleware",
 )
 
 
@@ -279,7 +279,7 @@ class PolicyMiddleware:
         elif kind == "http":
             answer = problem(PolicyDenied("policy"))
             assert answer is not None
-            await _refuse(answer, scope, send)
+            await refuse(answer, scope, send)
         else:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
@@ -335,14 +335,7 @@ class GuardMiddleware:
             answer = None if started else problem(error)
             if answer is None:
                 raise
-            await _refuse(answer, scope, send)
-
-
-async def _refuse(answer: Problem, scope: Scope, send: Send) -> None:
-    headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    body = b"" if scope["method"] == "HEAD" else answer.body
-    await send({"type": "http.response.body", "body": body})
+            await refuse(answer, scope, send)
 
 
 @final
@@ -400,7 +393,7 @@ class ContextMiddleware:
             answer = None if started else problem(error)
             if answer is None:
                 raise
-            await _refuse(answer, scope, send)
+            await refuse(answer, scope, send)
 
 
 class _Incoming:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from hastack._core._validate import Seconds
     from hastack.config import Secret
 
-    from .asgi import Receive, Scope, Send
+    from ._asgi_answer import Receive, Scope, Send
 
     Who: TypeAlias = str | Secret | Callable[[Scope], Any]
 
@@ -371,7 +371,7 @@ def _hosts(hosts: Iterable[str] | str) -> frozenset[str] | None:
 
 def _who(parameter: str, value: Any) -> Any:
     """The token as text, or the callable."""
-    if value is None or (callable(value) and not hasattr(value, "reveal")):
+    if value is None or callable(value):
         return value
     text = value.reveal() if hasattr(value, "reveal") else value
     if not isinstance(text, str) or len(text) < _SHORTEST_TOKEN or not text.isascii():

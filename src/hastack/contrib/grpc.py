@@ -19,7 +19,6 @@ Example:
 from __future__ import annotations
 
 import contextvars
-from math import ceil
 from typing import TYPE_CHECKING, Any, Self, final
 
 from hastack import context
@@ -35,16 +34,20 @@ from hastack._core._extras import require
 from hastack._core._validate import optional_seconds
 
 from . import propagate
+from ._grpc_rules import Incoming, Rules
+from ._grpc_status import retry_trailers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from hastack._core._validate import Seconds
 
+    from ._grpc_rules import Guards
+
 # grpc ships no types; whether stubs are installed must not matter here.
 grpc: Any = require("grpc", extra="grpc")
 
-__all__ = ("ServerContext", "context_channel", "status_of")
+__all__ = ("Incoming", "ServerContext", "context_channel", "status_of")
 
 # The sync server reports 9.2e18 seconds when the caller set no deadline, and a timeout of that
 # size, sent on, fails at once (https://github.com/grpc/grpc/issues/26236). Thirty years is none.
@@ -56,13 +59,14 @@ _TICK = 0.01
 
 def status_of(
     error: ContextError | Rejected, root: context.Context | None = None
-) -> tuple[Any, str, tuple[tuple[str, str], ...]]:
+) -> tuple[Any, str, tuple[tuple[str, str | bytes], ...]]:
     """Status, details and trailers for an error that left a handler.
 
     Args:
         error: `DeadlineExceeded` is DEADLINE_EXCEEDED and `Cancelled` CANCELLED; an open circuit
-            is UNAVAILABLE, a policy's no PERMISSION_DENIED, every other rejection RESOURCE_EXHAUSTED. ``retry_after`` becomes
-            ``grpc-retry-pushback-ms`` (gRFC A6).
+            is UNAVAILABLE, a policy's no PERMISSION_DENIED, every other rejection
+            RESOURCE_EXHAUSTED. ``retry_after`` becomes ``grpc-retry-pushback-ms`` (gRFC A6) and
+            a ``google.rpc.RetryInfo`` in ``grpc-status-details-bin``.
         root: The context of the whole service: when it has ended, calls are UNAVAILABLE, since
             another replica may serve them.
 
@@ -70,8 +74,10 @@ def status_of(
         >>> from hastack.contrib.grpc import status_of
         >>> from hastack.errors import RateLimited
         >>> code, details, trailers = status_of(RateLimited("api", retry_after=0.25))
-        >>> code.name, details, trailers
-        ('RESOURCE_EXHAUSTED', 'api: rate limit exceeded; retry after 0.25 s', (('grpc-retry-pushback-ms', '250'),))
+        >>> code.name, details
+        ('RESOURCE_EXHAUSTED', 'api: rate limit exceeded; retry after 0.25 s')
+        >>> [name for name, _ in trailers], trailers[0][1]
+        (['grpc-retry-pushback-ms', 'grpc-status-details-bin'], '250')
     """
     if isinstance(error, Rejected):
         code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -79,10 +85,7 @@ def status_of(
             code = grpc.StatusCode.UNAVAILABLE
         elif isinstance(error, PolicyDenied):
             code = grpc.StatusCode.PERMISSION_DENIED
-        trailers: tuple[tuple[str, str], ...] = ()
-        if error.retry_after is not None and 0.0 <= error.retry_after < 1e6:
-            trailers = (("grpc-retry-pushback-ms", str(ceil(error.retry_after * 1000.0))),)
-        return code, str(error), trailers
+        return code, str(error), retry_trailers(code.value[0], str(error), error.retry_after)
     if isinstance(error, DeadlineExceeded):
         return grpc.StatusCode.DEADLINE_EXCEEDED, str(error), ()
     if root is not None and root.done:
@@ -115,23 +118,39 @@ class ServerContext(grpc.ServerInterceptor):  # type: ignore[misc]  # a class wi
             by default.
         max_timeout: Upper bound in seconds for the callers' deadlines, and the deadline of calls
             without one; ``None`` for no bound.
+        guards: A guard for every method, or guards by method: ``"/package.Service/Method"``,
+            ``"/package.Service/*"`` or ``"*"``, the most exact one counts. Their key and cost
+            functions get an `Incoming`. A streaming call holds its permits until it ends; only
+            limiters and breakers can stand around one that streams responses.
 
     Raises:
-        InvalidArgument: ``max_timeout`` is not above zero.
+        InvalidArgument: ``max_timeout`` is not above zero, or ``guards`` are something else.
     """
 
     def __init__(
-        self, *, root: context.Context | None = None, max_timeout: Seconds | None = None
+        self,
+        *,
+        root: context.Context | None = None,
+        max_timeout: Seconds | None = None,
+        guards: Guards | None = None,
     ) -> None:
         self._root = root
         self._max_timeout = optional_seconds("max_timeout", max_timeout)
+        self._rules = Rules(guards)
 
     def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: Any
     ) -> Any:
         """Called by grpc."""
         handler = continuation(handler_call_details)
-        return None if handler is None else wrap_handler(handler, self._unary, self._stream)
+        if handler is None:
+            return None
+        method, guarded = handler_call_details.method, self._rules.guarded
+        return wrap_handler(
+            handler,
+            lambda behavior: self._unary(guarded(method, behavior, streams=False)),
+            lambda behavior: self._stream(guarded(method, behavior, streams=True)),
+        )
 
     def _unary(self, behavior: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def run(request: Any, servicer_context: Any) -> Any:

@@ -21,6 +21,7 @@ from hastack._core._errors import ContextError, Rejected
 from hastack._core._extras import require
 from hastack._core._validate import optional_seconds
 
+from ._grpc_rules import Incoming, Rules
 from .grpc import (
     ServerContext as _ThreadServerContext,
 )
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
 
     from hastack._core._validate import Seconds
 
+    from ._grpc_rules import Guards
+
 # grpc ships no types; whether stubs are installed must not matter here.
 aio: Any = require("grpc.aio", extra="grpc")
 
-__all__ = ("ServerContext", "client_interceptors")
+__all__ = ("Incoming", "ServerContext", "client_interceptors")
 
 
 @final
@@ -57,16 +60,25 @@ class ServerContext(aio.ServerInterceptor):  # type: ignore[misc]  # a class wit
             by default.
         max_timeout: Upper bound in seconds for the callers' deadlines, and the deadline of calls
             without one; ``None`` for no bound.
+        guards: A guard for every method, or guards by method: ``"/package.Service/Method"``,
+            ``"/package.Service/*"`` or ``"*"``, the most exact one counts. Their key and cost
+            functions get an `Incoming`. A streaming call holds its permits until it ends; only
+            limiters and breakers can stand around one that streams responses.
 
     Raises:
-        InvalidArgument: ``max_timeout`` is not above zero.
+        InvalidArgument: ``max_timeout`` is not above zero, or ``guards`` are something else.
     """
 
     def __init__(
-        self, *, root: context.Context | None = None, max_timeout: Seconds | None = None
+        self,
+        *,
+        root: context.Context | None = None,
+        max_timeout: Seconds | None = None,
+        guards: Guards | None = None,
     ) -> None:
         self._root = root
         self._max_timeout = optional_seconds("max_timeout", max_timeout)
+        self._rules = Rules(guards)
         self._threads = _ThreadServerContext(root=root, max_timeout=max_timeout)
 
     async def intercept_service(
@@ -74,7 +86,14 @@ class ServerContext(aio.ServerInterceptor):  # type: ignore[misc]  # a class wit
     ) -> Any:
         """Called by grpc."""
         handler = await continuation(handler_call_details)
-        return None if handler is None else wrap_handler(handler, self._unary, self._stream)
+        if handler is None:
+            return None
+        method, guarded = handler_call_details.method, self._rules.guarded
+        return wrap_handler(
+            handler,
+            lambda behavior: self._unary(guarded(method, behavior, streams=False)),
+            lambda behavior: self._stream(guarded(method, behavior, streams=True)),
+        )
 
     def _unary(self, behavior: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         if not inspect.iscoroutinefunction(behavior):

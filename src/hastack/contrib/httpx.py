@@ -1,7 +1,8 @@
 """Client-side balancing for httpx: transports that send each request to an instance of a service.
 
 The host in the URL names the service; other hosts pass through. The ``Host`` header and the TLS
-server name stay those of the URL.
+server name stay those of the URL. An instance to which no connection can be made has not seen the
+request: another one gets it, as long as there are some that were not tried.
 
 Example:
     >>> import httpx
@@ -21,10 +22,10 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._extras import require
 
-from ._balanced import by_host, host_and_port, status_verdict
+from ._balanced import another, by_host, host_and_port, status_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
 
     import httpx
 
@@ -46,11 +47,15 @@ class _Routing:
         self._balancers: dict[str, Balancer] = by_host(balancers)
         self._key = key
 
-    def route(self, request: httpx.Request) -> tuple[Pick | None, httpx.Request]:
-        balancer = self._balancers.get(request.url.host)
-        if balancer is None:
-            return None, request
-        pick = balancer.pick(key=None if self._key is None else self._key(request))
+    def balancer(self, request: httpx.Request) -> Balancer | None:
+        """Who chooses for this request; ``None`` when its host is no service."""
+        return self._balancers.get(request.url.host)
+
+    def route(
+        self, balancer: Balancer, request: httpx.Request, tried: Collection[str]
+    ) -> tuple[Pick, httpx.Request]:
+        """An instance, and the request as it goes there."""
+        pick = balancer.pick(key=None if self._key is None else self._key(request), avoid=tried)
         try:
             host, port = host_and_port(pick.address)
             extensions = dict(request.extensions)
@@ -66,6 +71,13 @@ class _Routing:
             pick.release()
             raise
         return pick, sent
+
+
+def _again(error: BaseException, balancer: Balancer, pick: Pick, tried: list[str]) -> bool:
+    """Whether nobody has seen the request, as no connection was made, and somebody else may."""
+    if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return False
+    return another(balancer, pick, tried)
 
 
 @final
@@ -97,16 +109,21 @@ class BalancedTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Called by httpx."""
-        pick, sent = self._routing.route(request)
-        if pick is None:
+        balancer = self._routing.balancer(request)
+        if balancer is None:
             return self._inner.handle_request(request)
-        try:
-            response = self._inner.handle_request(sent)
-        except BaseException as error:
-            pick.done(error)
-            raise
-        response.stream = _Stream(response.stream, pick, response.status_code)
-        return response
+        tried: list[str] = []
+        while True:
+            pick, sent = self._routing.route(balancer, request, tried)
+            try:
+                response = self._inner.handle_request(sent)
+            except BaseException as error:
+                pick.done(error)
+                if not _again(error, balancer, pick, tried):
+                    raise
+            else:
+                response.stream = _Stream(response.stream, pick, response.status_code)
+                return response
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -129,16 +146,21 @@ class AsyncBalancedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Called by httpx."""
-        pick, sent = self._routing.route(request)
-        if pick is None:
+        balancer = self._routing.balancer(request)
+        if balancer is None:
             return await self._inner.handle_async_request(request)
-        try:
-            response = await self._inner.handle_async_request(sent)
-        except BaseException as error:
-            pick.done(error)
-            raise
-        response.stream = _AsyncStream(response.stream, pick, response.status_code)
-        return response
+        tried: list[str] = []
+        while True:
+            pick, sent = self._routing.route(balancer, request, tried)
+            try:
+                response = await self._inner.handle_async_request(sent)
+            except BaseException as error:
+                pick.done(error)
+                if not _again(error, balancer, pick, tried):
+                    raise
+            else:
+                response.stream = _AsyncStream(response.stream, pick, response.status_code)
+                return response
 
     async def aclose(self) -> None:
         """Close the inner transport."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 from struct import pack
 
@@ -14,6 +16,9 @@ __all__ = ("drop_privileges",)
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _NO_NEW_PRIVS, _AMBIENT, _AMBIENT_CLEAR_ALL = 38, 47, 4
+
+_LEAVING = 0.5
+"""Seconds for threads that Python has joined to be gone for the kernel as well."""
 
 
 def drop_privileges(user: str | int | None = None) -> None:
@@ -39,7 +44,7 @@ def drop_privileges(user: str | int | None = None) -> None:
         >>> ebpf.drop_privileges("nobody")  # doctest: +SKIP
     """
     if user is None:
-        if len(list(Path("/proc/self/task").iterdir())) > 1 and _capable():
+        if not _alone() and _capable():
             raise Unsupported(
                 "dropping capabilities",
                 "the process has several threads, and the kernel takes them from one only",
@@ -57,6 +62,16 @@ def drop_privileges(user: str | int | None = None) -> None:
     left = _capable()
     if left:
         raise Unsupported("dropping capabilities", f"threads {left} still have some")
+
+
+def _alone() -> bool:
+    """Whether this is the only thread; those that are just ending are waited for."""
+    ends = time.monotonic() + _LEAVING
+    while len(list(Path("/proc/self/task").iterdir())) > 1:
+        if threading.active_count() > 1 or time.monotonic() > ends:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def _become(user: str | int) -> None:

@@ -19,7 +19,7 @@ COUNTED_BY = ("name", "component", "reason", "old", "new", "status", "check", "p
 """Fields that become attributes of the count."""
 
 # So frequent that each one as a record would be a flood; they are counted.
-_ONLY_COUNTED = frozenset({"RequestRejected", "RetryScheduled", "HedgeStarted"})
+_ONLY_COUNTED = frozenset({"RequestRejected", "ShadowRejected", "RetryScheduled", "HedgeStarted"})
 
 # OpenTelemetry's severity numbers.
 INFO, WARN, ERROR = 9, 13, 17

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 
 from hastack import config as _config
-from hastack._core._errors import InvalidArgument
+from hastack import context as _context
+from hastack._core._errors import InvalidArgument, LifecycleError
 from hastack._core._extras import require
 from hastack._core._validate import seconds
 
@@ -29,6 +30,7 @@ from .records import LogHandler, LogRecordProcessor
 from .traces import SpanProcessor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from hastack._core._validate import Seconds
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
 class Installed:
     """What `install` set up. Use it as a context manager, or call `shutdown` at the end.
 
-    Without either, it ends with the interpreter, in 5 seconds at most.
+    It is a component, too: as the first of a `hastack.lifecycle.Lifecycle`, on which the others
+    depend, it ends last and exports what they say on their way out. Without any of these, it ends
+    with the interpreter, in 5 seconds at most.
 
     Attributes:
         pipeline: All exporters.
@@ -77,6 +81,27 @@ class Installed:
         self._collect()
         return self.pipeline.force_flush(max(0.0, began + limit - time.monotonic()))
 
+    def follow(self, watched: _config.Watched[_config.Config]) -> Callable[[], None]:
+        """Take over what a reload changes: the queues' sizes and times, timeouts, levels.
+
+        That is ``queue`` without ``shards`` and ``when_full``, the ``timeout`` of each backend,
+        ``metrics_every`` and ``log_level``. What changes beside these is named in a warning and
+        needs a restart. Like every part that prepares, it follows the whole configuration or not
+        at all.
+
+        Args:
+            watched: Made by `hastack.config.watch`.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            InvalidArgument: ``watched`` is none.
+        """
+        from ._follow_config import follow
+
+        return follow(self, watched)
+
     def _collect(self) -> None:
         if self._reader is not None:
             self._reader._collect_once()
@@ -109,6 +134,23 @@ class Installed:
         if self.server is not None:
             self.server.stop(max(0.0, began + limit - time.monotonic()))
         return report
+
+    @property
+    def name(self) -> str:
+        """Its name as a component: give it to `hastack.lifecycle.Lifecycle.add`, as the first."""
+        return "observe"
+
+    def stop(self) -> None:
+        """`shutdown`, as the last step of a service: within the current context's deadline.
+
+        Raises:
+            LifecycleError: Not everything was delivered; the message is the account.
+        """
+        left = _context.current().remaining()
+        # A little is kept to say how it went, before whoever waits gives up on the answer.
+        report = self.shutdown(5.0 if left is None else left - min(0.25, left / 4))
+        if not report:
+            raise LifecycleError(f"not everything was delivered: {report.account}")
 
     def _end_with_process(self, until: float) -> None:
         with suppress(Exception):  # nobody is left to hear of it

@@ -16,6 +16,7 @@ from hastack._core._fork import renew_in_child
 from hastack._core._validate import seconds
 
 from . import _threads
+from ._ends import flushed
 from ._sizes import size_of_points
 from .pipeline import Pipeline
 
@@ -62,6 +63,10 @@ class Ticker:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         renew_in_child(self)
+
+    def pace(self, every: float) -> None:
+        """Seconds between two calls, from the next one on."""
+        self._every = every
 
     def start(self) -> None:
         """Begin, unless it has begun or ended."""
@@ -124,12 +129,12 @@ class MetricReader(_MetricReader):
         aggregation: dict[type, Any] | None = None,
         timeout: float = 5.0,
     ) -> None:
-        self._every = seconds("every", every)
+        every = seconds("every", every)
         super().__init__(preferred_temporality=temporality, preferred_aggregation=aggregation)
         self._pipeline = Pipeline(exporters)
         self._exporters = exporters
         self._timeout = timeout
-        self._ticker = Ticker(self._every, self._collect_once)
+        self._ticker = Ticker(every, self._collect_once)
         self._reading = threading.local()
 
     def _set_meter_provider(self, meter_provider: Any) -> None:
@@ -169,7 +174,7 @@ class MetricReader(_MetricReader):
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Collect now; whether everything was delivered within the time."""
         self._collect_once()
-        return bool(self._pipeline.force_flush(max(0.0, timeout_millis / 1e3)))
+        return flushed(self._pipeline.exporters, timeout_millis)
 
     def shutdown(self, timeout_millis: float | None = None, **_: Any) -> None:
         """Collect for the last time and end the exporters."""
@@ -273,7 +278,7 @@ class MetricExporter(_MetricExporter):
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Whether everything emitted so far was delivered within the time."""
-        return bool(self._pipeline.force_flush(max(0.0, timeout_millis / 1e3)))
+        return flushed(self._pipeline.exporters, timeout_millis)
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
         """End the exporters."""

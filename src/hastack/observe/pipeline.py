@@ -88,10 +88,14 @@ class Pipeline:
         """Send everything emitted until now, and say whether it was delivered.
 
         Args:
-            timeout: Seconds; it returns no later. Zero only looks.
+            timeout: Seconds; it returns no later, and no later than the current context ends.
+                Zero only looks.
 
         Raises:
             InvalidArgument: ``timeout`` is negative.
+            DeadlineExceeded: The current context's deadline passed before all was delivered.
+            Cancelled: The current context was cancelled before that. Nothing is lost: the
+                exporters go on.
         """
         return flush(self.exporters, _seconds("timeout", timeout, zero=True))
 
@@ -101,8 +105,9 @@ class Pipeline:
         A second call changes nothing and reports the same accounts.
 
         Args:
-            timeout: Seconds; it returns no later. With ``when_full="spill"`` a quarter of it, one
-                second at most, is kept for writing to disk.
+            timeout: Seconds; it returns no later, and within the current context's deadline. With
+                ``when_full="spill"`` a quarter of it, one second at most, is kept for writing to
+                disk.
 
         Raises:
             InvalidArgument: ``timeout`` is negative.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._extras import require
 
+from ._ends import flushed
 from .pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class SpanProcessor(_SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Whether everything emitted so far was delivered within the time."""
-        return bool(self._pipeline.force_flush(max(0.0, timeout_millis / 1e3)))
+        return flushed(self._pipeline.exporters, timeout_millis)
 
     def shutdown(self) -> None:
         """End the exporters; what became of everything is in their accounts."""
@@ -100,7 +101,7 @@ class SpanExporter(_SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Whether everything emitted so far was delivered within the time."""
-        return bool(self._pipeline.force_flush(max(0.0, timeout_millis / 1e3)))
+        return flushed(self._pipeline.exporters, timeout_millis)
 
     def shutdown(self) -> None:
         """End the exporters."""

@@ -35,13 +35,16 @@ if TYPE_CHECKING:
     from ._guard import Admission, Guard
     from ._hedge import Hedge
     from ._leaky import LeakyBucket
-    from ._limit_events import RequestRejected
+    from ._limit_events import RequestRejected, ShadowRejected
+    from ._live import live
+    from ._live_events import GuardReloaded, GuardReloadFailed
     from ._permit import Permit
     from ._policy_events import FallbackUsed, HedgeStarted, RetryScheduled
     from ._quota import Quota
     from ._reservation import Reservation
     from ._retry import Retry, RetryBudget
     from ._retry_after import http_retry_after, parse_retry_after
+    from ._shadow import Shadow
     from ._step import StepRule
     from ._timeout import Timeout
     from ._token_bucket import TokenBucket
@@ -63,6 +66,8 @@ _HOMES = {
     "FallbackUsed": "_policy_events",
     "FixedWindow": "_windows",
     "Guard": "_guard",
+    "GuardReloadFailed": "_live_events",
+    "GuardReloaded": "_live_events",
     "Hedge": "_hedge",
     "HedgeStarted": "_policy_events",
     "LeakyBucket": "_leaky",
@@ -75,6 +80,8 @@ _HOMES = {
     "Retry": "_retry",
     "RetryBudget": "_retry",
     "RetryScheduled": "_policy_events",
+    "Shadow": "_shadow",
+    "ShadowRejected": "_limit_events",
     "SlidingWindowCounter": "_windows",
     "SlidingWindowLog": "_windows",
     "StepRule": "_step",
@@ -83,6 +90,7 @@ _HOMES = {
     "compose": "_compose",
     "from_config": "_from_config",
     "http_retry_after": "_retry_after",
+    "live": "_live",
     "parse_retry_after": "_retry_after",
 }
 
@@ -101,6 +109,8 @@ __all__ = (
     "FallbackUsed",
     "FixedWindow",
     "Guard",
+    "GuardReloadFailed",
+    "GuardReloaded",
     "Hedge",
     "HedgeStarted",
     "LeakyBucket",
@@ -113,6 +123,8 @@ __all__ = (
     "Retry",
     "RetryBudget",
     "RetryScheduled",
+    "Shadow",
+    "ShadowRejected",
     "SlidingWindowCounter",
     "SlidingWindowLog",
     "StepRule",
@@ -121,6 +133,7 @@ __all__ = (
     "compose",
     "from_config",
     "http_retry_after",
+    "live",
     "parse_retry_after",
 )
 

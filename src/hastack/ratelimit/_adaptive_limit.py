@@ -23,7 +23,7 @@ from hastack._core._fork import renew_in_child
 from ._adaptive import AdaptiveCore
 from ._adaptive_events import LIMIT_CHANGED, LimitChanged
 from ._gradient import FAILURE, IGNORED, OVERLOAD, SUCCESS, GradientRules
-from ._guard import Admission, checked_name
+from ._guard import Admission, Refusal, checked_name
 from ._limit_events import REJECTED, RequestRejected
 from ._permit import Permit
 from ._waiters import WaitingRoom
@@ -249,6 +249,20 @@ class AdaptiveLimit(Admission):
             raise self._refuse(None, 1.0, "limited", None)
         return core.epoch, now
 
+    def _decide(
+        self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Refusal | None]:
+        core = self._core
+        with self._lock:
+            admitted = core.admit()
+        if not admitted:
+            return None, Refusal(None, 1.0, "limited", core.controller.latency or None)
+        return (core.epoch, now), None
+
+    def _try_quietly(self) -> tuple[Permit, Refusal | None]:
+        permit, refusal = self._decide(self._clock.monotonic(), (), {})
+        return (Permit.passed(self) if refusal else Permit(self, permit, 0.0)), refusal
+
     def _admit_waiting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, float]:
         return self._wait(self._max_wait, None)
 
@@ -268,6 +282,14 @@ class AdaptiveLimit(Admission):
 
     def _release(self, permit: tuple[int, float], now: float) -> None:
         self._leave(permit, now, IGNORED)
+
+    def _adopt(self, fresh: Any) -> None:
+        with self._lock:
+            self._core.controller.follow(fresh._core.controller.rules)
+            if self._waits is fresh._waits:
+                self._max_wait = fresh._max_wait
+            self._room._max_waiting = fresh._room._max_waiting
+        self._room.serve_all()
 
     # -- inside ---------------------------------------------------------------------------
 

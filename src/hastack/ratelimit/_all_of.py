@@ -12,9 +12,10 @@ from hastack._core._validate import integer, optional_seconds
 
 from ._concurrency import ConcurrencyLimit
 from ._decision import Decision, decision
-from ._guard import Admission
+from ._guard import Admission, Refusal
 from ._limit_events import REJECTED, RequestRejected
-from ._limiter import RateLimiter, context_or_current
+from ._limiter import RateLimiter, _nothing, context_or_current
+from ._reservation import Reservation
 from ._waiters import WaitingRoom
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from hastack._core._validate import Seconds
     from hastack.context import Context
 
-    from ._reservation import Reservation
 
 Cost: TypeAlias = "float | Sequence[float]"
 
@@ -44,6 +44,11 @@ class _Ask:
     def __init__(self, keys: tuple[Hashable, ...], costs: tuple[float, ...]) -> None:
         self.keys = keys
         self.costs = costs
+
+    @property
+    def key(self) -> Hashable:
+        """The key for everybody, or all of them."""
+        return self.keys[0] if len(set(self.keys)) == 1 else self.keys
 
     def parts(
         self, members: Sequence[RateLimiter]
@@ -360,6 +365,21 @@ class AllOf(Admission):
             raise self._refused(ask, refused)
         return ask
 
+    def _decide(
+        self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Refusal | None]:
+        ask = self._asked(args, kwargs)
+        refused = self._try(ask)
+        return ask, self._refusal(ask, refused) if refused else None
+
+    def _try_quietly(
+        self, key: Hashable = None, cost: Cost = 1.0
+    ) -> tuple[Decision, Refusal | None]:
+        ask = self._asks(key, cost)
+        refused = self._try(ask)
+        answer = self._answer(ask, allowed=True, retry_after=0.0)
+        return answer, self._refusal(ask, refused) if refused else None
+
     def _admit_waiting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         ask = self._asked(args, kwargs)
         self._take(ask, self._max_wait, None)
@@ -428,10 +448,21 @@ class AllOf(Admission):
             )
         )
 
+    def _reserve_quietly(self, key: Hashable, cost: Cost) -> tuple[Reservations, Refusal | None]:
+        refusal = self._try_quietly(key, cost)[1]
+        if refusal is None:
+            return self._reserved(key, cost), None
+        asks = self._asks(key, cost).parts(self.limits)
+        parts = (Reservation(each, size, _nothing, keeps=m._keeps) for m, each, size in asks)
+        return Reservations(tuple(parts)), refusal
+
     def _release(self, ask: _Ask) -> None:
         for member, key, cost in ask.parts(self.limits):
             if isinstance(member, ConcurrencyLimit):
                 member.release(key, cost)
+
+    def _refusal(self, ask: _Ask, refused: list[tuple[RateLimiter, float]]) -> Refusal:
+        return Refusal(ask.key, max(ask.costs), "limited", _longest(refused))
 
     def _refused(self, ask: _Ask, refused: list[tuple[RateLimiter, float]]) -> Rejected:
         """The error of the limit that keeps the caller away longest, in this object's name."""
@@ -455,7 +486,7 @@ class AllOf(Admission):
             RequestRejected(
                 at=self._clock.monotonic(),
                 name=self.name,
-                key=ask.keys[0] if len(set(ask.keys)) == 1 else ask.keys,
+                key=ask.key,
                 cost=max(ask.costs),
                 reason=reason,
                 retry_after=retry_after,

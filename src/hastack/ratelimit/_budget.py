@@ -30,6 +30,13 @@ class BudgetWindow:
         self._cells: dict[int, list[int]] = {}  # slot -> [calls, retries]
         self._current = (float("-inf"), [0, 0])  # when the slot ends, and its cell
 
+    def change(self, ratio: float | None, min_per_second: float | None) -> None:
+        """Another rule for the same counts; ``None`` leaves a number as it is."""
+        if ratio is not None:
+            self._ratio = ratio
+        if min_per_second is not None:
+            self._floor = min_per_second * self._width * SLOTS
+
     def count_call(self, now: float) -> None:
         """Count one call, not its retries, at time ``now``."""
         ends, cell = self._current

@@ -18,8 +18,9 @@ from hastack._core._fork import renew_in_child
 from ._breaker import FAILURE, IGNORED, BreakerCore, BreakerRules, BreakerState, Signal
 from ._breaker_events import BREAKER_CHANGED, BreakerChanged
 from ._breaker_gate import Gate, Verdicts
-from ._guard import Admission, checked_name
+from ._guard import Admission, Refusal, checked_name
 from ._limit_events import REJECTED, RequestRejected
+from ._outcome_window import TimeWindow
 from ._permit import Permit
 
 if TYPE_CHECKING:
@@ -282,6 +283,30 @@ class CircuitBreaker(Admission):
 
     def _settle(self, permit: Any, now: float, error: BaseException | None, result: Any) -> None:
         self._gate.settle(permit, now, error, result)
+
+    def _decide(
+        self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Refusal | None]:
+        epoch = self._gate.request(now)
+        if epoch is None:
+            return None, Refusal(None, 1.0, "circuit open", self._gate.core.retry_after(now))
+        return (epoch, now), None
+
+    def _try_quietly(self) -> tuple[Permit, Refusal | None]:
+        permit, refusal = self._decide(self._clock.monotonic(), (), {})
+        return (Permit.passed(self) if refusal else Permit(self, permit, 0.0)), refusal
+
+    def _adopt(self, fresh: Any) -> None:
+        rules: BreakerRules = fresh._gate.core.rules
+        with self._lock:
+            core = self._gate.core
+            # Its window is what counts now; one of another size would have to begin empty.
+            rules.window, rules.window_calls = core.rules.window, core.rules.window_calls
+            core.rules = rules
+            self._gate.slow_call = rules.slow_call
+            if isinstance(core.epoch, TimeWindow):
+                core.epoch.min_calls = rules.min_calls
+                core.epoch.calm_until = -inf  # looks again at the next call
 
     def _fail(self, permit: tuple[Epoch, float], now: float) -> None:
         self._gate.record(*permit, now, FAILURE)

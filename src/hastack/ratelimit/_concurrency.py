@@ -8,7 +8,7 @@ from hastack._core._errors import ConcurrencyLimited, InvalidArgument
 from hastack._core._validate import integer
 
 from ._bulkhead import Bulkhead
-from ._guard import checked_name
+from ._guard import Refusal, checked_name
 from ._limiter import RateLimiter, full_table
 
 if TYPE_CHECKING:
@@ -119,6 +119,10 @@ class ConcurrencyLimit(RateLimiter):
             self._bulkhead.limit = _limit(limit)
         self._changed()
 
+    def _adopt(self, fresh: Any) -> None:
+        super()._adopt(fresh)
+        self.update(limit=fresh.limit)
+
     # -- guarding -------------------------------------------------------------------------
 
     def _admit(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -127,6 +131,14 @@ class ConcurrencyLimit(RateLimiter):
         if self._bulkhead.admit(key, cost, now) != 0.0:
             raise self._refuse(key, cost, "limited", None)
         return (key, cost, self._epoch)
+
+    def _decide(
+        self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Refusal | None]:
+        key, cost = self._asked(args, kwargs)
+        if self._bulkhead.admit(key, cost, now) != 0.0:
+            return None, Refusal(key, cost, "limited", None)
+        return (key, cost, self._epoch), None
 
     def _admit_waiting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         key, cost = self._asked(args, kwargs)

@@ -106,6 +106,9 @@ class Fallback(Guard):
 
         return covered
 
+    def _would_act(self, took: float, error: BaseException | None, result: Any) -> str | None:
+        return "fallback" if isinstance(error, Exception) and self._on(error) else None
+
     def _answer(self, error: Exception) -> Any:
         if FALLBACK_USED.subscribers:
             FALLBACK_USED.publish(FallbackUsed(name=self.name, error=error))

@@ -62,7 +62,8 @@ def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
 
     Its static type follows that of ``settings``: a field of your own settings class that is a
     `hastack.config.BreakerConfig` gives a `CircuitBreaker`, an entry of ``Config.ratelimit``,
-    whose kind only the file knows, a `Guard`.
+    whose kind only the file knows, a `Guard`. Settings that say ``shadow = true`` give a `Shadow`
+    of it, which has the same methods and attributes.
 
     Args:
         settings: One entry of ``Config.ratelimit``, or a field of your own of such a class.
@@ -82,6 +83,14 @@ def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
     """
     import hastack.ratelimit
 
+    guard = build(settings, name, options)
+    return hastack.ratelimit.Shadow(guard) if settings.shadow else guard
+
+
+def build(settings: GuardConfig, name: str, options: dict[str, Any]) -> Guard:
+    """The guard itself, whether it is to be in the shadow or not."""
+    import hastack.ratelimit
+
     kind = getattr(settings, "kind", None)
     if kind not in _CLASSES or not attrs.has(type(settings)):
         raise InvalidArgument("settings", settings, "an entry of Config.ratelimit")
@@ -89,6 +98,7 @@ def from_config(settings: GuardConfig, *, name: str, **options: Any) -> Guard:
     found = attrs.asdict(settings, recurse=False)
     arguments = {key: value for key, value in found.items() if value is not None}
     del arguments["kind"]
+    del arguments["shadow"]
     if arguments.get("max_wait") == "context":
         arguments["max_wait"] = None
     if kind in {"fixed-window", "sliding-window-counter", "sliding-window-log"}:

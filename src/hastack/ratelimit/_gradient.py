@@ -112,6 +112,12 @@ class GradientController:
         self.full: int = 0
         self.idle_since: float = inf
 
+    def follow(self, rules: GradientRules) -> None:
+        """Go on under other ``rules``, with everything that was learnt."""
+        self.rules = rules
+        self.goal = min(max(self.goal, rules.min_limit), rules.max_limit)
+        self.limit = min(max(self.limit, int(rules.min_limit)), int(rules.max_limit))
+
     def observe(self, now: float, latency: float, outcome: int, inflight: int) -> int:
         """Take the outcome of one call and return the limit.
 

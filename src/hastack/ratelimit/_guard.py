@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 from hastack._core._clock import SYSTEM_CLOCK
-from hastack._core._errors import HastackError, InvalidArgument
+from hastack._core._errors import HastackError, InvalidArgument, Rejected
 from hastack._core._validate import text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
     from types import TracebackType
     from typing import Self
 
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Refusal(NamedTuple):
+    """A no that nobody was told; the fields are those of `ShadowRejected`."""
+
+    key: Hashable
+    cost: Any
+    reason: str
+    retry_after: float | None
+    error: Exception | None = None
 
 
 class Guard:
@@ -133,6 +143,25 @@ class Guard:
         """`_exit` for ``async with``."""
         self._exit(state, error)
 
+    def _adopt(self, fresh: Any) -> None:
+        """Take over what can change live of the settings of ``fresh``, a guard of this class.
+
+        What was counted stays counted. Used by `live`.
+        """
+        raise self._unfit("a guard whose settings can change live")
+
+    def _would_act(self, took: float, error: BaseException | None, result: Any) -> str | None:
+        """What this policy would have done about a call that it was not around, or ``None``.
+
+        Asked by `Shadow` for guards that are no `Admission`.
+
+        Args:
+            took: Seconds that the call took.
+            error: What it raised, or ``None``.
+            result: What it returned.
+        """
+        return None
+
     def _unfit(self, accepted: str) -> InvalidArgument:
         return InvalidArgument("guard", self, accepted)
 
@@ -174,6 +203,26 @@ class Admission(Guard):
             A permit that goes back in through `_settle`.
         """
         raise self._unfit("an admission with _admit")
+
+    def _decide(
+        self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Refusal | None]:
+        """What `_admit` does, with the no as a value and without its event; see `Shadow`.
+
+        Guards that publish something about a refusal have their own.
+        """
+        try:
+            return self._admit(now, args, kwargs), None
+        except Rejected as error:
+            return None, Refusal(None, 1.0, "limited", error.retry_after)
+
+    def _try_quietly(self, *asked: Any, **named: Any) -> tuple[Any, Refusal | None]:
+        """What `try_acquire` does, without an event; the answer is made a yes."""
+        raise self._unfit("a guard that can be asked directly")
+
+    def _reserve_quietly(self, key: Hashable, cost: Any) -> tuple[Any, Refusal | None]:
+        """What `reserve` does without waiting; in place of a no, a reservation of nothing."""
+        raise self._unfit("a limiter")
 
     def _admit_waiting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Like `_admit`, but wait up to this guard's ``max_wait`` and the context's deadline."""

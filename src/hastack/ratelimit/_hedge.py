@@ -107,6 +107,10 @@ class Hedge(Guard):
 
         return hedged
 
+    def _would_act(self, took: float, error: BaseException | None, result: Any) -> str | None:
+        failed = isinstance(error, Exception) and not self._on(error)
+        return "hedge" if took > self._delay and not failed else None
+
 
 class _Race:
     """What both kinds of race decide in the same way; ``now`` is a reading of their clock."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._validate import integer
@@ -107,3 +107,7 @@ class LeakyBucket(RateLimiter):
             self._limit.permits = quota.permits
             self._limit.length = quota.per
         self._changed()
+
+    def _adopt(self, fresh: Any) -> None:
+        super()._adopt(fresh)
+        self.update(rate=fresh.rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -32,4 +32,28 @@ class RequestRejected(Event):
     retry_after: float | None
 
 
+@attrs.frozen(kw_only=True)
+class ShadowRejected(Event):
+    """A guard in the shadow would not have left a call alone; the call went on.
+
+    Attributes:
+        name: Name of the `Shadow`.
+        key: Key of the call, ``None`` for a guard without keys.
+        cost: How many permits were asked for.
+        reason: As in `RequestRejected`; ``"delayed"`` for a call that would have waited for its
+            turn; what a policy would have done (``"timeout"``, ``"retry"``, ``"hedge"``,
+            ``"fallback"``); ``"error"`` when the rule itself failed.
+        retry_after: Seconds until a new try would have succeeded; ``None`` when unknown.
+        error: What the rule raised, with ``"error"``.
+    """
+
+    name: str
+    key: Hashable
+    cost: Any
+    reason: str
+    retry_after: float | None
+    error: Exception | None = None
+
+
 REJECTED: Topic[RequestRejected] = topic(RequestRejected)
+SHADOW_REJECTED: Topic[ShadowRejected] = topic(ShadowRejected)

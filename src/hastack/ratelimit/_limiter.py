@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import attrs
@@ -15,7 +16,7 @@ from hastack._core._fork import renew_in_child
 from hastack._core._validate import integer, optional_seconds, seconds
 
 from ._decision import Decision, decision
-from ._guard import Admission, checked_name
+from ._guard import Admission, Refusal, checked_name
 from ._limit_events import REJECTED, RequestRejected
 from ._reservation import Reservation
 from ._waiters import WaitedOn, WaitingRoom
@@ -315,6 +316,22 @@ class RateLimiter(Admission):
         if wait > 0.0:
             raise self._refuse(key, cost, "limited", wait)
 
+    def _decide(
+        self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Refusal | None]:
+        key, cost = self._asked(args, kwargs)
+        wait = self._core.admit(key, cost, now)
+        return None, None if wait <= 0.0 else Refusal(key, cost, "limited", _known(wait))
+
+    def _try_quietly(
+        self, key: Hashable = None, cost: float = 1.0
+    ) -> tuple[Decision, Refusal | None]:
+        found = self._core.take(key, cost, True)
+        if found.allowed:
+            return found, None
+        passed = decision(True, found.level, 0.0, found.reset_after)
+        return passed, Refusal(key, cost, "limited", _known(found.retry_after or inf))
+
     def _admit_waiting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         key, cost = self._asked(args, kwargs)
         self.acquire(key, cost, timeout=self._max_wait)
@@ -362,6 +379,18 @@ class RateLimiter(Admission):
         with self._lock:
             mark = self._core.mark(key, cost, self._clock.monotonic())
         return Reservation(key, cost, partial(self._charge, mark=mark), keeps=self._keeps)
+
+    def _reserve_quietly(self, key: Hashable, cost: Any) -> tuple[Reservation, Refusal | None]:
+        with self._lock:
+            refusal = self._try_quietly(key, cost)[1]
+            if refusal is None:
+                return self._reserved(key, cost), None
+        return Reservation(key, cost, _nothing, keeps=self._keeps), refusal
+
+    def _adopt(self, fresh: Any) -> None:
+        if self._waits is fresh._waits:  # plans were made for a guard that waits, or for one not
+            self._max_wait = fresh._max_wait
+        self._room._max_waiting = fresh._room._max_waiting
 
     def _charge(self, key: Hashable, cost: float, mark: Any = None) -> None:
         with self._lock:
@@ -414,6 +443,15 @@ class RateLimiter(Admission):
                 retry_after=retry_after,
             )
         )
+
+
+def _nothing(key: Hashable, cost: float) -> None:
+    """What settling a reservation of nothing charges."""
+
+
+def _known(wait: float) -> float | None:
+    """``wait``, when it is the time that somebody knows."""
+    return None if wait == inf else wait
 
 
 def context_or_current(ctx: Context | None) -> Context:

@@ -172,6 +172,15 @@ class Retry(Guard):
 
         return retried
 
+    def _would_act(self, took: float, error: BaseException | None, result: Any) -> str | None:
+        if self._backoff.attempts == 1:
+            return None
+        if isinstance(error, Exception):
+            timed_out = self._attempt_timeouts and isinstance(error, DeadlineExceeded)
+            return "retry" if timed_out or self._retry_on(error) else None
+        unsatisfied = self._retry_result
+        return "retry" if error is None and unsatisfied and unsatisfied(result) else None
+
     def _again(
         self,
         call: Call,
@@ -313,9 +322,7 @@ class RetryBudget:
         self._read = clock.monotonic
         self._window = BudgetWindow(
             ratio=fraction("ratio", ratio),
-            min_per_second=number(
-                "min_per_second", min_per_second, "a finite number >= 0", valid=lambda v: v >= 0.0
-            ),
+            min_per_second=_least(min_per_second),
             window=seconds("window", window),
         )
 
@@ -326,6 +333,18 @@ class RetryBudget:
     def remaining(self) -> int:
         """Retries that are left right now."""
         return max(0, int(self._window.left(self._read())))
+
+    def update(self, *, ratio: float | None = None, min_per_second: float | None = None) -> None:
+        """Change the allowance live; the calls and retries of the window stay counted.
+
+        Args:
+            ratio: Retries per call, in (0, 1]; default: as it is.
+            min_per_second: Retries per second that are always allowed; default: as it is.
+        """
+        share = None if ratio is None else fraction("ratio", ratio)
+        least = None if min_per_second is None else _least(min_per_second)
+        with _lock:
+            self._window.change(share, least)
 
     def count_call(self) -> None:
         """Count one call; `Retry` does it for the calls that it guards."""
@@ -344,3 +363,7 @@ class RetryBudget:
         """
         if not self.try_spend():
             raise RetryBudgetExhausted(self.name)
+
+
+def _least(value: object) -> float:
+    return number("min_per_second", value, "a finite number >= 0", valid=lambda v: v >= 0.0)

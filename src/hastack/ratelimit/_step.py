@@ -9,7 +9,7 @@ from hastack._core import _validate
 from hastack._core._errors import InvalidArgument, Rejected
 from hastack._core._fork import renew_in_child
 
-from ._guard import Admission
+from ._guard import Admission, Refusal
 from ._step_rule import StepCore
 from ._token_bucket import TokenBucket
 
@@ -89,6 +89,11 @@ class StepRule(Admission):
     def _admit(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
         self._bucket._admit(now, args, kwargs)
         return now
+
+    def _decide(
+        self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Refusal | None]:
+        return now, self._bucket._decide(now, args, kwargs)[1]
 
     def _admit_waiting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
         self._bucket._admit_waiting(args, kwargs)

@@ -95,6 +95,9 @@ class Timeout(Guard):
 
         return limited
 
+    def _would_act(self, took: float, error: BaseException | None, result: Any) -> str | None:
+        return "timeout" if took > self._seconds else None
+
     def _enter(self) -> Context:
         return _child(self._seconds).__enter__()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import FunctionType
-from typing import TYPE_CHECKING, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._errors import InvalidArgument
@@ -146,6 +146,10 @@ class TokenBucket(RateLimiter):
             new_burst = self.burst if burst is None else _burst(burst)
             self._gcra.change(new_rate, new_burst, self._clock.monotonic())
         self._changed()
+
+    def _adopt(self, fresh: Any) -> None:
+        super()._adopt(fresh)
+        self.update(rate=fresh.rate, burst=fresh.burst)
 
 
 def _burst(value: object) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._errors import InvalidArgument
@@ -91,6 +91,10 @@ class _Window(RateLimiter):
             self._limit.permits = new.permits
             self._limit.length = new.length
         self._changed()
+
+    def _adopt(self, fresh: Any) -> None:
+        super()._adopt(fresh)
+        self.update(limit=Quota(fresh.limit, fresh.window))
 
     def _check_window(self, new: WindowLimit) -> None:
         """Raise when this limiter cannot do with that window."""

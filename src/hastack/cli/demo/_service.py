@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
 
-    from hastack.contrib.asgi import ASGIApp
+    from hastack.contrib._asgi_answer import ASGIApp
 
     from ._children import Parent
     from ._strategies import Guarded
