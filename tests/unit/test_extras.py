@@ -148,7 +148,7 @@ LAZY = [
     ("urllib3", "otel", BACKEND),
     ("parsy", "logs", f"from hastack.observe import logs; logs.parse({ACCESS!r})"),
     ("msgspec", "logs", "from hastack.observe import logs; logs.parse('{}')"),
-    ("pyarrow", "arrow", "from hastack.observe.logs import sinks; sinks.Arrow()"),
+    ("pyarrow", "arrow", "from hastack.observe.logs import sinks; sinks.Arrow('x')"),
 ]
 
 CALL = """

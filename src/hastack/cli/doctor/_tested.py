@@ -12,6 +12,7 @@ TESTED: Final[dict[str, tuple[str, str]]] = {
     "cattrs": ("23.2.1", "26.2.1"),
     "grpcio": ("1.60.0", "1.85.3"),
     "grpcio-health-checking": ("1.60.0", "1.85.1"),
+    "protobuf": ("5.27.0", "7.36.2"),
     "starlette": ("0.37.0", "1.10.0"),
     "uvicorn": ("0.30.0", "0.54.0"),
 }
