@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 web: Any = require("aiohttp.web", extra="aiohttp")
 
 # Since 3.14 aiohttp warns about keys that are plain strings; before, it knew no others.
-_Key: Any = getattr(web, "RequestKey", lambda name, kind: name)
-_STARTED: Any = _Key("hastack.started", bool)
-_VERDICTS: Any = _Key("hastack.verdicts", tuple)
+_key: Any = getattr(web, "RequestKey", lambda name, _: name)
+_STARTED: Any = _key("hastack.started", bool)
+_VERDICTS: Any = _key("hastack.verdicts", tuple)
 
 
 def serve_contexts(

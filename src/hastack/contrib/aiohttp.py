@@ -44,6 +44,10 @@ def __getattr__(name: str) -> Any:
     return getattr(_aiohttp_server, name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def balanced(
     balancers: Balancers,
     *,
