@@ -24,7 +24,7 @@ help: ## say what the targets do
 demo: ## run the main job: one service under overload, once per strategy; then a whole one, broken (ARGS=--real: with etcd and Prometheus)
 	@$(BOOTSTRAP) --extras cli,web,grpc,httpx,otel,logs,wasm,etcd
 	@$(BIN)/hastack demo $(filter-out --real,$(ARGS))
-	@$(BIN)/hastack demo scenario $(filter --real,$(ARGS))
+	@$(BIN)/hastack demo scenario --quick $(filter --real,$(ARGS))
 
 # Files go to workers in order, so that the long ones (tests/integration) do not come last. A worker that dies ends
 # the run: xdist loses count of the tests of one that is replaced, and waits for ever.
@@ -73,7 +73,7 @@ venv:
 	@$(BOOTSTRAP) --extras all --groups dev
 
 debian:
-	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,etcd-client,prometheus,clang,lld,wabt,libbpf-dev,iproute2,postgresql
+	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,etcd-client,prometheus,clang,lld,wabt,libbpf-dev,iproute2,postgresql,chromium
 
 clean: ## remove everything the targets made
 	rm -rf .venv* build dist docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache \
