@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._abi._wasi import Directory as Directory
     from ._abi._wasi import Output as Output
     from ._abi._wasi import Wasi as Wasi
     from ._audit import Audit as Audit
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from ._reader import Facts as Facts
     from ._reader import Import as Import
     from ._reader import inspect as inspect
+    from ._revocation import Revocations as Revocations
+    from ._revocation import revoke as revoke
     from ._rollout import Plan as Plan
     from ._signature import attach as attach
     from ._signature import detach as detach
@@ -62,7 +65,7 @@ if TYPE_CHECKING:
     from ._trust import sign as sign
 
 _HOMES = {
-    "_abi._wasi": ("Output", "Wasi"),
+    "_abi._wasi": ("Directory", "Output", "Wasi"),
     "_audit": ("Audit", "audit_verify"),
     "_cache": ("Cache",),
     "_chain": ("Checked",),
@@ -79,6 +82,7 @@ _HOMES = {
     "_memory": ("Memory",),
     "_plugin": ("Plugin", "load", "wat"),
     "_reader": ("Export", "Facts", "Import", "inspect"),
+    "_revocation": ("Revocations", "revoke"),
     "_rollout": ("Plan",),
     "_signature": ("attach", "detach"),
     "_swap": ("Swap",),
@@ -90,6 +94,7 @@ __all__ = (
     "Audit",
     "Cache",
     "Checked",
+    "Directory",
     "Export",
     "Facts",
     "Floors",
@@ -111,6 +116,7 @@ __all__ = (
     "PluginVerified",
     "PrivateKey",
     "PublicKey",
+    "Revocations",
     "Signer",
     "Swap",
     "Trust",
@@ -125,6 +131,7 @@ __all__ = (
     "inspect",
     "load",
     "manifest_of",
+    "revoke",
     "sign",
     "wat",
     "with_manifest",
