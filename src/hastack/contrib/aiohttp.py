@@ -1,8 +1,11 @@
-"""Client-side balancing for aiohttp: a client middleware that chooses an instance per request.
+"""hastack for aiohttp: client-side balancing; contexts, guard errors and limits for its server.
 
-The host in the URL names the service; other hosts pass through. The ``Host`` header stays that of
+`balanced` is a client middleware that chooses an instance per request. The host in the URL names the service; other hosts pass through. The ``Host`` header stays that of
 the URL. With https, certificates are checked against the instance's address: aiohttp takes the
 server name from where it connects.
+
+For a server there are `serve_contexts`, `serve_guard_errors` and `serve_rate_limits`, each for an
+``aiohttp.web.Application``.
 
 Example:
     >>> from hastack.contrib.aiohttp import balanced
@@ -24,11 +27,25 @@ from ._balanced import another, by_host, host_and_port, status_verdict
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ._aiohttp_server import serve_contexts, serve_guard_errors, serve_rate_limits
     from ._balanced import Balancers
 
 aiohttp: Any = require("aiohttp", extra="aiohttp")
 
-__all__ = ("balanced",)
+__all__ = ("balanced", "serve_contexts", "serve_guard_errors", "serve_rate_limits")
+
+
+def __getattr__(name: str) -> Any:
+    # A client needs nothing of aiohttp.web, which is large.
+    if not name.startswith("serve_") or name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _aiohttp_server
+
+    return getattr(_aiohttp_server, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def balanced(
