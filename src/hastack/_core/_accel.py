@@ -250,6 +250,8 @@ PURE_MODULES = (
     "hastack.ratelimit._quota",
     "hastack.ratelimit._reservation",
     "hastack.ratelimit._retry_after",
+    "hastack.ratelimit._server_book",
+    "hastack.ratelimit._server_fields",
     "hastack.wasm._abi._adapted",
     "hastack.wasm._abi._http",
     "hastack.wasm._abi._plain",
