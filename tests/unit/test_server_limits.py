@@ -168,6 +168,9 @@ def test_a_forked_child_owes_no_answers():
     book.forget_callers()
     assert book.wait_of("k", 0.0) == 0.0
     assert book.heard("k") != mark
+    book.send("k", 0.0)
+    book.charge("k", -1.0, 0.0)
+    assert book.accounts["k"].under_way == 0
 
 
 def test_nobody_overtakes_those_in_line(clock):

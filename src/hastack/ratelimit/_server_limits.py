@@ -73,6 +73,7 @@ class ServerLimits(Admission):
     """
 
     _settles = True
+    _hears_answers = True
 
     def __init__(
         self,
