@@ -148,6 +148,10 @@ def _repeatable(request: Any, error: Exception) -> bool:
     """Whether sending ``request`` again after ``error`` can do no harm."""
     if not_sent(error) or isinstance(error, requests.exceptions.ConnectTimeout):
         return True
+    # What urllib3 calls by another name than the errors of connections that were made.
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(reason, requests.packages.urllib3.exceptions.NewConnectionError):
+        return True
     body = request.body
     replayable = body is None or isinstance(body, (bytes, str))
     return replayable and idempotent(request.method, request.headers)
