@@ -53,6 +53,7 @@ _pages = pytest.StashKey[tuple[set[int], set[str]]]()  # what was there before t
 
 
 def _now() -> tuple[set[int], set[str]]:
+    import hastack.observe  # noqa: F401  # adds its table once: a test must not seem to have done it
     from hastack import events
     from hastack._config import _settings
 

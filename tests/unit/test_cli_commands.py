@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 import hastack
 from hastack import cli, config
-from hastack.cli import _config, _machine
+from hastack.cli import _config
 from hastack.cli._app import _COMMANDS, app
 
 
@@ -159,49 +159,6 @@ def test_a_settings_module_that_fails(run, tmp_path, monkeypatch, source):
     )
 
 
-def test_doctor(run):
-    result = run("doctor")
-    assert result.exit_code == 0
-    for word in (
-        "versions",
-        "extras",
-        "acceleration",
-        "clocks",
-        "event loop",
-        "open files",
-        "quota",
-    ):
-        assert word in result.output
-    found = json.loads(run("doctor", "--json").output)
-    assert found["versions"]["attrs"]
-    assert found["extras"]["cli"]["missing"] == []
-    assert found["extras"]["cli"]["install"] is None
-    assert found["clocks"]["monotonic"]["smallest_step"] > 0.0
-    assert found["cpus"]["machine"] >= 1
-
-
-def test_doctor_says_how_to_get_what_is_missing(run, monkeypatch):
-    monkeypatch.setattr(_machine, "_declared", lambda: {"web": ("nosuchpackage>=1", "click>=999")})
-    found = _machine.extras()["web"]
-    assert found["packages"]["nosuchpackage"] is None
-    assert found["missing"][0] == "nosuchpackage"
-    assert found["missing"][1].endswith("(needs click>=999)")
-    assert found["install"] == "pip install 'hastack[web]'"
-    lines = [line.strip() for line in run("doctor").output.splitlines()]
-    assert "pip install 'hastack[web]'" in lines  # whole, to be copied
-
-
-def test_doctor_names_modules_only_when_one_is_compiled(run, monkeypatch):
-    monkeypatch.setattr("hastack._core._accel.report", lambda: {"hastack.a": "pure"})
-    assert "pure Python" in run("doctor").output
-    monkeypatch.setattr(
-        "hastack._core._accel.report", lambda: {"hastack.a": "pure", "hastack.b": "compiled"}
-    )
-    assert [line.split() for line in run("doctor").output.splitlines() if "  b " in line] == [
-        ["b", "compiled"]
-    ]
-
-
 def test_mistakes_come_in_the_order_of_the_files(run, tmp_path):
     first, second = tmp_path / "first.toml", tmp_path / "second.toml"
     first.write_text("[health]\nx = 1\n[ratelimit.a]\nrate = 0\n")
@@ -210,65 +167,6 @@ def test_mistakes_come_in_the_order_of_the_files(run, tmp_path):
     assert [line.partition(": ")[0] for line in result.stdout.splitlines()] == [
         f"{first}:2", f"{first}:4", f"{second}:2", f"{second}:4", "HASTACK_HEALTH__FAILURES",
     ]  # fmt: skip
-
-
-def test_extras_come_from_the_metadata(monkeypatch):
-    lines = ["attrs>=23.2", 'click>=8.1; extra == "cli"', "rich>=13.7 ; extra == 'cli'",
-             'hastack[cli,web]; extra == "all"']  # fmt: skip
-    monkeypatch.setattr("importlib.metadata.requires", lambda name: lines)
-    assert _machine._declared() == {"cli": ("click>=8.1", "rich>=13.7")}
-    monkeypatch.setattr("importlib.metadata.requires", lambda name: None)
-    assert _machine._declared() == _machine._EXTRAS
-
-    def missing(name):
-        raise __import__("importlib.metadata").metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr("importlib.metadata.requires", missing)
-    assert _machine._declared() == _machine._EXTRAS
-
-
-def test_the_extras_written_here_are_those_of_the_project():
-    import tomllib
-    from pathlib import Path
-
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    declared = {k: tuple(v) for k, v in project["optional-dependencies"].items() if k != "all"}
-    assert declared == _machine._EXTRAS
-
-
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({}, None),
-        ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5),
-        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/cpu.max": "50000 100000"}, 0.5),
-        ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/cpu.max": "max 100000"}, None),
-        (
-            {
-                "/proc/self/cgroup": "0::/a/b\n",
-                "/sys/fs/cgroup/a/b/cpu.max": "400000 100000",
-                "/sys/fs/cgroup/a/cpu.max": "200000 100000",
-            },
-            2.0,
-        ),
-        (
-            {
-                "/proc/self/cgroup": "5:memory:/m\n4:cpu,cpuacct:/docker/x\n",
-                "/sys/fs/cgroup/cpu/docker/x/cpu.cfs_quota_us": "25000\n",
-                "/sys/fs/cgroup/cpu/docker/x/cpu.cfs_period_us": "100000\n",
-                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-            },
-            0.25,
-        ),
-    ],
-)
-def test_the_cpu_quota_of_the_cgroup(files, quota):
-    assert _machine.cpu_quota(files.get) == quota
-
-
-def test_a_clock_that_stands_still_does_not_hold_the_doctor():
-    assert _machine._smallest_step(lambda: 5.0, samples=2) == 0.0
 
 
 def test_missing_cli_extra(monkeypatch, capsys):
@@ -321,5 +219,6 @@ def test_the_command_knows_of_every_section():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         calls = [node for node in tree.body if isinstance(node, ast.Assign)]
         if any(ast.unparse(node.value).startswith("section(") for node in calls):
-            found.add(f"hastack.{path.relative_to(Path(hastack.__file__).parent).parts[0]}")
+            parts = path.relative_to(Path(hastack.__file__).parent).parts[:-1]
+            found.add(".".join(("hastack", *parts)))
     assert found == set(_config.WITH_SECTIONS)

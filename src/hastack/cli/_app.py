@@ -37,7 +37,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     if not value or ctx.resilient_parsing:
         return
 
-    from ._machine import installed
+    from ._installed import installed
 
     click.echo(f"hastack {installed('hastack') or '(not installed)'}")
     ctx.exit()

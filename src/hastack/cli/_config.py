@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 else:
     click = require("click", extra="cli")
 
-__all__ = ("config",)
+__all__ = ("SettingsClass", "config", "know_all_sections", "line_of", "mistakes_of")
 
 
-WITH_SECTIONS = ("hastack.observe",)
+WITH_SECTIONS = ("hastack.observe", "hastack.observe.logs", "hastack.wasm")
 """Packages that add a table of their own to the configuration; importing one brings nothing else."""
 
 
-class _SettingsClass(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
+class SettingsClass(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """``module:Class``, imported with the current directory on the path."""
 
     name = "module:Class"
@@ -55,7 +55,7 @@ class _SettingsClass(click.ParamType):  # type: ignore[type-arg]  # generic in n
 
 _into = click.option(
     "--into",
-    type=_SettingsClass(),
+    type=SettingsClass(),
     default="hastack.config:Config",
     show_default=True,
     help="Settings class of the application, as module:Class.",
@@ -104,7 +104,7 @@ def check(
     try:
         _guarded(configuration.load, files, env, env_prefix, into)
     except ConfigError as error:
-        mistakes = _mistakes(error, files)
+        mistakes = mistakes_of(error, files)
     if form == "json":
         click.echo(json.dumps([_as_json(mistake) for mistake in mistakes], indent=2))
     else:
@@ -133,7 +133,7 @@ def show(
     try:
         settings = _guarded(configuration.explain, files, env, env_prefix, into)
     except ConfigError as error:
-        _print_mistakes(_mistakes(error, files), err=True)
+        _print_mistakes(mistakes_of(error, files), err=True)
         ctx.exit(1)
     if form == "json":
         rows = [{"path": s.path, "value": plain(s.value), "source": s.source} for s in settings]
@@ -149,20 +149,21 @@ def show(
 @_into
 def schema(into: type[Any]) -> None:
     """Print the JSON Schema (draft 2020-12) of the settings."""
-    _know_all_sections()
+    know_all_sections()
     try:
         click.echo(json.dumps(configuration.schema(into), indent=2))
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from None
 
 
-def _know_all_sections() -> None:
+def know_all_sections() -> None:
+    """Import the packages that add tables, so that these are no unknown keys."""
     for package in WITH_SECTIONS:
         importlib.import_module(package)
 
 
 def _guarded(call: Any, files: tuple[str, ...], env: bool, env_prefix: str, into: type[Any]) -> Any:
-    _know_all_sections()
+    know_all_sections()
     variables = os.environ if env else None
     try:
         return call(*files, into=into, env=variables, env_prefix=env_prefix)
@@ -170,8 +171,8 @@ def _guarded(call: Any, files: tuple[str, ...], env: bool, env_prefix: str, into
         raise click.UsageError(str(error)) from None
 
 
-def _mistakes(error: ConfigError, files: tuple[str, ...]) -> tuple[ConfigMistake, ...]:
-    """In the order in which somebody reads the files; what comes from elsewhere last."""
+def mistakes_of(error: ConfigError, files: tuple[str, ...]) -> tuple[ConfigMistake, ...]:
+    """The mistakes in the order in which somebody reads the files; what comes from elsewhere last."""
     found = [each for each in error.exceptions if isinstance(each, ConfigMistake)]
 
     def place(mistake: ConfigMistake) -> tuple[int, int]:
@@ -185,12 +186,17 @@ def _mistakes(error: ConfigError, files: tuple[str, ...]) -> tuple[ConfigMistake
 
 def _print_mistakes(mistakes: tuple[ConfigMistake, ...], *, err: bool = False) -> None:
     for mistake in mistakes:
-        accepted = f" (accepted: {mistake.accepted})" if mistake.accepted else ""
-        place = f"{mistake.source}: " if mistake.source else ""
-        click.echo(f"{place}{mistake.path}: {mistake.problem}{accepted}", err=err)
+        click.echo(line_of(mistake), err=err)
     if mistakes:
         count = len(mistakes)
         click.echo(f"{count} mistake{'s' if count != 1 else ''}", err=True)
+
+
+def line_of(mistake: ConfigMistake) -> str:
+    """What is said of a mistake, its place first."""
+    accepted = f" (accepted: {mistake.accepted})" if mistake.accepted else ""
+    place = f"{mistake.source}: " if mistake.source else ""
+    return f"{place}{mistake.path}: {mistake.problem}{accepted}"
 
 
 def _as_json(mistake: ConfigMistake) -> dict[str, str | None]:

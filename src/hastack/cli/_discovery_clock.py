@@ -1,4 +1,4 @@
-"""How far the clock of an etcd member is from this machine's."""
+"""How far the clock of an etcd member, or of another server of HTTP, is from this machine's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from hastack.discovery.etcd import TLS
 
-__all__ = ("Skew", "skew")
+__all__ = ("MAX_SKEW", "Skew", "skew")
 
+MAX_SKEW: Final = 0.5  # seconds; what a registry believes of others' clocks (`_hlc.MAX_AHEAD`)
 _EVERY: Final = 0.1
 _FOR: Final = 1.2  # seconds; a little more than one tick
 
@@ -45,7 +46,7 @@ class Skew:
 
 
 async def skew(address: str, tls: TLS | None, timeout: float) -> dict[str, Any] | None:
-    """What the member's answers to HTTP requests say of its clock; ``None`` when nothing."""
+    """What answers to HTTP requests say of a server's clock; ``None`` when nothing."""
     try:
         async with asyncio.timeout(timeout):
             return await _skew(address, tls, min(_FOR, 0.8 * timeout))
@@ -61,8 +62,8 @@ async def _skew(address: str, tls: TLS | None, seconds: float) -> dict[str, Any]
         options["ssl"] = ssl.create_default_context(cadata=cadata)
         options["server_hostname"] = tls.server_name or host.strip("[]")
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), **options)
+    found = Skew()
     try:
-        found = Skew()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             sent = time.time()
@@ -75,6 +76,9 @@ async def _skew(address: str, tls: TLS | None, seconds: float) -> dict[str, Any]
             await asyncio.sleep(_EVERY)
     except KeyError:
         return None
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass  # some close after each answer, and one says something already
     finally:
         writer.close()
-    return {"ahead": found.ahead, "within": found.within} if found.within >= 0.0 else None
+    known = 0.0 <= found.within < float("inf")
+    return {"ahead": found.ahead, "within": found.within} if known else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from ._discovery_clock import MAX_SKEW
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,7 +19,6 @@ _SOUND = {(3, 4): 31, (3, 5): 13}
 _QUOTA = 2 << 30  # bytes; etcd's default
 _LAG = 1000  # revisions that a member may be behind before it is worth a word
 _SLOW = 0.5  # seconds
-_SKEW = 0.5  # seconds; what a registry believes of others' clocks (`_hlc.MAX_AHEAD`)
 
 
 def old_version(version: str) -> str | None:
@@ -54,7 +55,7 @@ def _of_endpoints(report: dict[str, Any]) -> Iterator[str]:
         if each["learner"]:
             yield f"{where} is a learner: it has no vote and serves no consistent reads"
         clock = each["clock"]
-        if clock is not None and abs(clock["ahead"]) - clock["within"] > _SKEW:
+        if clock is not None and abs(clock["ahead"]) - clock["within"] > MAX_SKEW:
             way = "ahead of" if clock["ahead"] > 0.0 else "behind"
             yield (
                 f"the clock of {where} is {abs(clock['ahead']):.1f} s {way} this one's: where several "

@@ -1,8 +1,12 @@
-"""Client-side balancing for aiohttp: a client middleware that chooses an instance per request.
+"""hastack for aiohttp: guarded and balanced clients; contexts, guard errors and limits for servers.
 
-The host in the URL names the service; other hosts pass through. The ``Host`` header stays that of
-the URL. With https, certificates are checked against the instance's address: aiohttp takes the
-server name from where it connects.
+`guarded` is a client middleware that puts guards around each request and repeats what is safe.
+`balanced` is one that chooses an instance per request: the host in the URL names the service;
+other hosts pass through. The ``Host`` header stays that of the URL. With https, certificates are
+checked against the instance's address: aiohttp takes the server name from where it connects.
+
+For a server there are `serve_contexts`, `serve_guard_errors` and `serve_rate_limits`, each for an
+``aiohttp.web.Application``.
 
 Example:
     >>> from hastack.contrib.aiohttp import balanced
@@ -36,11 +40,25 @@ if TYPE_CHECKING:
 
     from hastack.ratelimit import Guard, Retry
 
+    from ._aiohttp_server import serve_contexts, serve_guard_errors, serve_rate_limits
     from ._balanced import Balancers
 
 aiohttp: Any = require("aiohttp", extra="aiohttp")
 
-__all__ = ("balanced", "guarded")
+__all__ = ("balanced", "guarded", "serve_contexts", "serve_guard_errors", "serve_rate_limits")
+
+
+def __getattr__(name: str) -> Any:
+    # A client needs nothing of aiohttp.web, which is large.
+    if not name.startswith("serve_") or name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _aiohttp_server
+
+    return getattr(_aiohttp_server, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def balanced(

@@ -25,6 +25,7 @@ from hastack._core._errors import HastackError
 
 from . import _kernel, _libbpf, _links
 from ._kinds import MAP_TYPES, PROGRAM_TYPES
+from ._symbols import file_offset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,7 +190,7 @@ def _with_target(kind: str) -> tuple[bool, str]:
     if done >= 0:
         os.close(done)
         return True, "loaded one"
-    if kind in {"struct_ops", "ext"} and -done in {EINVAL, ENOTSUP, ENOENT, EBADF}:
+    if kind in {"struct_ops", "ext"} and -done in {EINVAL, ENOTSUP, ENOENT, EBADF, 524}:
         return kind == "struct_ops", f"the kernel knows the type ({_error(-done)} for an empty one)"
     return False, f"the kernel refused one ({_error(-done)}); it may have no BPF trampolines"
 
@@ -227,6 +228,28 @@ def _uprobe_multi() -> tuple[bool, str]:
         os.close(done)
     # A directory is no file to probe: EBADF. A kernel without such links answers EINVAL before.
     return done == -EBADF, f"a link to a folder gives {_error(-done)}"
+
+
+def _uprobe() -> tuple[bool, str]:
+    """A probe at a function that this process never calls, opened for itself only."""
+    path = next(
+        (
+            line.split()[-1]
+            for line in Path("/proc/self/maps").read_text("utf-8").splitlines()
+            if line.rpartition("/")[2].startswith(("libc.so", "libc-", "ld-musl"))
+        ),
+        "",
+    )
+    if not path:
+        return False, "no C library of this process was found to try it on"
+    offset = file_offset(memoryview(Path(path).read_bytes()), "l64a")
+    held = bytearray(os.fsencode(path) + b"\0")
+    unit = _links.unit_type("uprobe")
+    event = _kernel.perf_event(unit, 0, pid=0, cpu=-1, extra=(_libbpf.address(held), offset))
+    if event < 0:
+        return False, f"the kernel refused one ({_error(-event)})"
+    os.close(event)
+    return True, "opened one"
 
 
 def _tcx() -> tuple[bool, str]:
@@ -329,6 +352,7 @@ _TRIES: dict[str, Callable[[], tuple[bool, str]]] = {
     "bpffs": _bpffs,
     "tracefs": _tracefs,
     "cgroup2": _cgroups,
+    "uprobe": _uprobe,
     "link:uprobe_multi": _uprobe_multi,
     "link:tcx": _tcx,
     "signatures": _signed,

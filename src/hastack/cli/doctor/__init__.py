@@ -1,0 +1,1 @@
+"""What ``hastack doctor`` looks at: one module per section, each yielding findings."""
