@@ -260,6 +260,8 @@ PURE_MODULES = (
     "hastack.ratelimit._quota",
     "hastack.ratelimit._reservation",
     "hastack.ratelimit._retry_after",
+    "hastack.ratelimit._server_book",
+    "hastack.ratelimit._server_fields",
     "hastack.ratelimit._tally",
     "hastack.wasm._abi._adapted",
     "hastack.wasm._abi._http",
