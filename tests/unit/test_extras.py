@@ -246,3 +246,12 @@ def test_the_base_install_is_attrs_and_cattrs():
     base = [Requirement(each) for each in PROJECT["dependencies"]]
     assert {each.name for each in base} == {"attrs", "cattrs"}
     assert set(closure(base)) <= {"attrs", "cattrs", "typing-extensions", "exceptiongroup"}
+
+
+def test_the_readme_lists_every_extra_and_what_it_brings():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| `")]
+    for name, needs in EXTRAS.items():
+        [row] = [row for row in rows if f"`{name}`" in row[1] and len(row) == 5]
+        for need in needs:
+            assert need.name in row[2] or row[2].strip() == "the package of that name", name
