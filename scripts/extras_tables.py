@@ -98,7 +98,7 @@ def imports(known: Results) -> str:
             continue
         one = known[extra]
         for group, form in (("features", "`{}`"), ("imports", "{} alone")):
-            for name, (took, count) in one[group].items():
+            for name, (took, count) in sorted(one[group].items()):
                 if name in shown or took < 1.0:  # of several extras; or nothing but its name
                     continue
                 shown.add(name)
