@@ -51,7 +51,7 @@ from ._config._settings import (
     TimeoutConfig,
     section,
 )
-from ._config._watch import ConfigReloaded, ConfigReloadFailed, Watched, watch
+from ._config._watch import ConfigReloaded, ConfigReloadFailed, Prepared, Watched, watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +69,7 @@ __all__ = (
     "HealthConfig",
     "LifecycleConfig",
     "LimiterConfig",
+    "Prepared",
     "Rate",
     "RetryConfig",
     "Seconds",

@@ -238,6 +238,31 @@ def test_usdt_probes_switch_themselves_on(load, probed):
             obj.usdt.attach(target)
 
 
+def test_usdt_probes_bring_their_arguments(probed):
+    if os.uname().machine != "x86_64":
+        pytest.skip("the program that is probed is written for x86-64")
+    needs("program:kprobe")
+    with ebpf.load(built("usdt", "-D__TARGET_ARCH_x86")) as obj:
+        told = obj.programs.told
+        with told.attach(f"{probed}:app:tell", cookie=7):
+            subprocess.run([probed, "2"], check=True)
+        found = [obj.small, obj.large, obj.there, obj.constant, obj.count, obj.cookie, obj.calls]
+        assert found == [-2, 1 << 40, -4, -9, 4, 7, 2]
+        # The map has room for two: equal probes share one, and what ends leaves its own.
+        same = [told.attach(f"{probed}:app:tell", cookie=8) for _ in range(2)]
+        with told.attach(f"{probed}:app:tell", cookie=9):
+            with pytest.raises(Unsupported, match="has room for 2"):
+                told.attach(f"{probed}:app:tell", cookie=10)
+            same[0].close()
+            with pytest.raises(Unsupported, match="has room for 2"):
+                told.attach(f"{probed}:app:tell", cookie=10)
+            same[1].close()
+            with told.attach(f"{probed}:app:tell", cookie=10):
+                subprocess.run([probed, "1"], check=True)
+        assert obj.cookie in {9, 10}
+        assert obj.calls == 4
+
+
 def test_kernel_probes_are_not_attached(load):
     obj = load("kernel")
     with pytest.raises(Unsupported, match="attaches no kprobes"):

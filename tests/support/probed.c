@@ -20,11 +20,23 @@ __attribute__((noinline)) void hit(void)
 			 ".asciz \"\"\n994: .balign 4\n.popsection\n");
 }
 
+__attribute__((noinline)) void tell(int small, long large, short *there)
+{
+	__asm__ volatile("990: nop\n.pushsection .note.stapsdt,\"\",\"note\"\n.balign 4\n"
+			 ".4byte 992f-991f, 994f-993f, 3\n991: .asciz \"stapsdt\"\n"
+			 "992: .balign 4\n993: .8byte 990b\n.8byte _.stapsdt.base\n"
+			 ".8byte 0\n.asciz \"app\"\n.asciz \"tell\"\n"
+			 ".asciz \"-4@%[small] 8@%[large] -2@%[there] -4@$-9\"\n994: .balign 4\n.popsection\n"
+			 :: [small] "r"(small), [large] "r"(large), [there] "m"(*there));
+}
+
 int main(int argc, char **argv)
 {
 	long sum = 0, times = argc > 1 ? atol(argv[1]) : 10;
 	for (long n = 0; n < times; n++) {
+		short there = -3 - n;
 		sum += first(n) + second(n);
+		tell(-1 - n, 1L << 40, &there);
 		if (*(volatile unsigned short *)&app_hit_semaphore) // somebody listens
 			hit();
 	}

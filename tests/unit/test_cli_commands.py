@@ -219,5 +219,6 @@ def test_the_command_knows_of_every_section():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         calls = [node for node in tree.body if isinstance(node, ast.Assign)]
         if any(ast.unparse(node.value).startswith("section(") for node in calls):
-            found.add(f"hastack.{path.relative_to(Path(hastack.__file__).parent).parts[0]}")
+            parts = path.relative_to(Path(hastack.__file__).parent).parts[:-1]
+            found.add(".".join(("hastack", *parts)))
     assert found == set(_config.WITH_SECTIONS)

@@ -273,3 +273,60 @@ def test_versions_of_a_file(tmp_path, monkeypatch):
     assert file.version() == old
     assert reads == []  # an old file with the same stat is not read
     assert repr(file) == f"TomlFile({str(path)!r})"
+
+
+class Part:
+    """Makes ready what it is told to follow, and says what became of it."""
+
+    def __init__(self, told, name, refuses=None, stumbles=False):
+        self.told, self.name, self.refuses, self.stumbles = told, name, refuses, stumbles
+
+    def prepare(self, old, new):
+        if self.refuses is not None and new.a > self.refuses:
+            raise ValueError(f"{self.name} takes no {new.a}")
+        return self
+
+    def commit(self):
+        self.told.append((self.name, "commit"))
+        if self.stumbles:
+            raise RuntimeError("stumbled")
+
+    def abort(self):
+        self.told.append((self.name, "abort"))
+        if self.stumbles:
+            raise RuntimeError("stumbled")
+
+
+def test_all_parts_follow_or_none_does(watched, store):
+    told = []
+    parts = [Part(told, "one", stumbles=True), Part(told, "two", 20), Part(told, "three", 30)]
+    ends = [watched.prepare(f"part.{part.name}", part.prepare) for part in parts]
+    watched.prepare("part.none", lambda old, new: None)
+    watched.subscribe(lambda old, new: told.append(("subscriber", new.a)))
+    with pytest.raises(InvalidArgument, match="callback"):
+        watched.prepare("part", "no callable")
+
+    store.put(a=15)
+    assert watched.reload() == ("a",)
+    # One that stumbles does not keep the others from following: half a change would be worse.
+    committed = [("one", "commit"), ("two", "commit"), ("three", "commit"), ("subscriber", 15)]
+    assert told == committed
+
+    told.clear()
+    store.put(a=40)
+    with events.record() as seen, pytest.raises(ConfigError) as caught:
+        watched.reload()
+    assert told == [("one", "abort")]
+    paths = ["part.two", "part.three"]
+    assert [mistake.path for mistake in caught.value.exceptions] == paths
+    assert [mistake.path for mistake in seen[0].mistakes] == paths
+    assert "two takes no 40" in str(caught.value.exceptions[0])
+    assert watched.current.a == 15
+    assert not watched.poll()  # said once
+
+    told.clear()
+    for end in ends[1:]:
+        end()
+    store.put(a=50)
+    assert watched.poll()
+    assert told == [("one", "commit"), ("subscriber", 50)]

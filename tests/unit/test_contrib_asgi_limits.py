@@ -142,12 +142,11 @@ class TestRequests:
         call(limited(app), {"type": "lifespan"})
         assert seen == ["lifespan"]
 
-    def test_no_matching_rule_means_no_wrapping(self):
-        async def app(scope, receive, send):
-            assert receive is nothing
-            await send(START)
-
-        assert call(RateLimitMiddleware(app, rules=[]), http()) == [START]
+    def test_without_a_matching_rule_nothing_is_added(self):
+        app = RateLimitMiddleware(hello, rules=[])
+        scope = http()
+        assert call(app, scope) == [START, BODY]
+        assert scope == http()
 
 
 class TestHolding:

@@ -150,3 +150,19 @@ def test_two_abis_in_one_instance_keep_their_states_apart() -> None:
         print(state.c)
     alone = Adapted(name="x").beside(Adapted(name="y", state=Two)).state()
     assert alone.b == 2
+
+
+def test_a_plugin_in_the_configuration_is_signed_or_said_to_be_unsigned() -> None:
+    from hastack import config
+    from hastack.errors import ConfigError
+    from hastack.wasm._settings import WASM
+
+    def load(**entry: object):
+        return config.load(env=None, override={"wasm": {"plugins": {"p": {"path": "x", **entry}}}})
+
+    for wrong in ({}, {"unsigned": True, "signers": {"ada": "ada.pem"}}):
+        with pytest.raises(ConfigError, match="1 mistake") as caught:
+            load(**wrong)
+        assert "either signers or unsigned" in str(caught.value.exceptions[0])
+    assert WASM.of(load(unsigned=True)).plugins["p"].unsigned
+    assert WASM.of(load(signers={"ada": "a.pem"})).plugins["p"].signers["ada"].name == "a.pem"

@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, final, overload
 
 import attrs
 
@@ -18,7 +18,7 @@ from hastack._core._validate import seconds
 
 from ._describe import leaves
 from ._layers import dotted
-from ._load import Outcome, Recipe, SourceLike, recipe
+from ._load import Recipe, SourceLike, recipe
 from ._settings import Config
 
 if TYPE_CHECKING:
@@ -62,6 +62,18 @@ RELOADED = events.topic(ConfigReloaded)
 RELOAD_FAILED = events.topic(ConfigReloadFailed)
 
 
+class Prepared(Protocol):
+    """A part's next state, ready and not yet in force. Returned to `Watched.prepare`."""
+
+    def commit(self) -> object:
+        """Put it in force; must not fail."""
+        ...
+
+    def abort(self) -> object:
+        """Throw it away: somebody else refused the change."""
+        ...
+
+
 @final
 class Watched(Generic[C]):
     """The current configuration, replaced whole when its sources change. Made by `watch`.
@@ -83,6 +95,7 @@ class Watched(Generic[C]):
         self._period = period
         self._clock = clock
         self._subscribers: tuple[_Subscriber[C], ...] = ()
+        self._preparers: tuple[_Preparer[C], ...] = ()
         self._pending: deque[tuple[C, C]] = deque()
         self._idle = not plan.sources  # stopped, or nothing to look at
         self._hangup = False
@@ -132,6 +145,38 @@ class Watched(Generic[C]):
 
         return unsubscribe
 
+    def prepare(self, path: str, callback: Callable[[C, C], Prepared | None]) -> Callable[[], None]:
+        """Have a say before each change: all parts follow it, or none does.
+
+        ``callback(old, new)`` makes ready what it takes to follow the change (a file is read, a
+        plugin is compiled) and returns something with ``commit()`` and ``abort()``, or ``None``
+        when nothing concerns it. When all have done so, everything is committed and ``current``
+        is the new one. When one raises, everything is aborted and the reload is refused, with the
+        error as a mistake at ``path``.
+
+        Args:
+            path: Dotted path of the settings that it follows, for the mistake.
+            callback: Called on the thread that reloads, one after the other.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            InvalidArgument: ``callback`` cannot be called.
+        """
+        if not callable(callback):
+            raise InvalidArgument("callback", callback, "a callable that takes old and new")
+        entry = _Preparer(path, callback)
+        with self._gate:
+            self._preparers = (*self._preparers, entry)
+        self._start()
+
+        def end() -> None:
+            with self._gate:
+                self._preparers = tuple(each for each in self._preparers if each is not entry)
+
+        return end
+
     def reload(self) -> tuple[str, ...]:
         """Read the sources now, whether they look changed or not.
 
@@ -145,7 +190,7 @@ class Watched(Generic[C]):
             self._versions = self._look()
             outcome = self._recipe.attempt()
             if outcome.config is None:
-                self._refuse(outcome)
+                self._refuse(outcome.mistakes)
             return self._accept(outcome.unwrap())
 
     def poll(self) -> bool:
@@ -254,23 +299,55 @@ class Watched(Generic[C]):
                 return
             versions = again
 
-    def _refuse(self, outcome: Outcome[C]) -> None:
-        text = "\n".join(f"  - {mistake}" for mistake in outcome.mistakes)
+    def _refuse(self, mistakes: tuple[ConfigMistake, ...]) -> None:
+        text = "\n".join(f"  - {mistake}" for mistake in mistakes)
         _log.error("reload refused, the configuration stays as it was:\n%s", text)
         if RELOAD_FAILED.subscribers:
-            RELOAD_FAILED.publish(ConfigReloadFailed(mistakes=outcome.mistakes))
+            RELOAD_FAILED.publish(ConfigReloadFailed(mistakes=mistakes))
 
     def _accept(self, new: C) -> tuple[str, ...]:
         old = self._current
         changed = changed_paths(old, new)
         if not changed:
             return ()
+        for prepared in self._all_prepared(old, new):
+            try:
+                prepared.commit()
+            except Exception:  # the others follow all the same: half a change would be worse
+                _log.exception("a part did not take over what it had prepared: %r", prepared)
         self._current = new
         self._pending.append((old, new))
         if RELOADED.subscribers:
             RELOADED.publish(ConfigReloaded(changed=changed))
         self._deliver()
         return changed
+
+    def _all_prepared(self, old: C, new: C) -> list[Prepared]:
+        """What everybody has ready.
+
+        Raises:
+            ConfigError: Somebody has not; nobody is left with anything.
+        """
+        ready: list[Prepared] = []
+        mistakes: list[ConfigMistake] = []
+        for each in self._preparers:
+            try:
+                prepared = each.callback(old, new)
+            except Exception as error:
+                mistakes.append(ConfigMistake(each.path, str(error) or repr(error)))
+            else:
+                if prepared is not None:
+                    ready.append(prepared)
+        if not mistakes:
+            return ready
+        for prepared in ready:
+            try:
+                prepared.abort()
+            except Exception:
+                _log.exception("a part did not let go of what it had prepared: %r", prepared)
+        refused = tuple(mistakes)
+        self._refuse(refused)
+        raise ConfigError("the change is refused", refused)
 
     def _deliver(self) -> None:
         # A subscriber may reload in turn; its change waits until everybody has seen this one.
@@ -284,6 +361,15 @@ class Watched(Generic[C]):
                     subscriber.call(old, new)
         finally:
             self._delivering = False
+
+
+@final
+@attrs.frozen(eq=False)
+class _Preparer(Generic[C]):
+    """Somebody with a say, told apart by identity."""
+
+    path: str
+    callback: Callable[[C, C], Prepared | None]
 
 
 @final

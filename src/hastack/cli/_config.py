@@ -23,7 +23,7 @@ else:
 __all__ = ("SettingsClass", "config", "know_all_sections", "line_of", "mistakes_of")
 
 
-WITH_SECTIONS = ("hastack.observe",)
+WITH_SECTIONS = ("hastack.observe", "hastack.observe.logs", "hastack.wasm")
 """Packages that add a table of their own to the configuration; importing one brings nothing else."""
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ._http_limits import Verdict
     from ._http_rule import Rule
 
+INNER_FIELDS = "hastack.limit_fields"
+"""Key of a scope: a list to which limits inside of the application add response headers."""
+
 _FULL = 2  # starlette.routing.Match.FULL
 
 
@@ -132,11 +135,11 @@ async def answered(
     app: ASGIApp, verdict: Verdict, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Let ``app`` answer a request that the rules let pass."""
-    if not verdict.fields and not verdict.holds:
-        await app(scope, receive, send)
-        return
     status = 200
     trailers = False
+    # What limits further in have to say; see `hastack.contrib.starlette`.
+    inner: list[tuple[str, str]] = []
+    scope = {**scope, INNER_FIELDS: inner}
 
     async def watching(message: Message) -> None:
         nonlocal status, trailers
@@ -144,7 +147,8 @@ async def answered(
         if kind in {"http.response.start", "websocket.accept", "websocket.http.response.start"}:
             status = message.get("status", 101)
             trailers = bool(message.get("trailers"))
-            message = {**message, "headers": with_fields(message.get("headers", ()), verdict)}
+            own = message.get("headers", ())
+            message = {**message, "headers": with_fields(own, (*verdict.fields, *inner))}
         await send(message)
         # Before the application returns, which may have background work left.
         if ends_response(message, trailers=trailers):
@@ -168,7 +172,9 @@ def ends_response(message: Message, *, trailers: bool) -> bool:
     return kind == "http.response.pathsend" and not trailers
 
 
-def with_fields(headers: Iterable[tuple[bytes, bytes]], verdict: Verdict) -> list[Any]:
+def with_fields(
+    headers: Iterable[tuple[bytes, bytes]], fields: tuple[tuple[str, str], ...]
+) -> list[tuple[bytes, bytes]]:
     """``headers`` and the limits' own.
 
     The two fields of the draft are lists: another line adds to those of the application. Of the
@@ -176,7 +182,7 @@ def with_fields(headers: Iterable[tuple[bytes, bytes]], verdict: Verdict) -> lis
     """
     kept = list(headers)
     there = {bytes(name).lower() for name, _ in kept}
-    for name, value in encoded(verdict.fields):
+    for name, value in encoded(fields):
         if name not in there or name in {b"ratelimit", b"ratelimit-policy"}:
             kept.append((name, value))
     return kept

@@ -85,7 +85,9 @@ class Rule:
         if not self.keyed and not (key is cost is None):
             parameter = "cost" if key is None else "key"
             raise InvalidArgument(parameter, cost or key, "nothing: this guard has no keys")
-        self._key, self._cost = self._asking(key, cost)
+        self._key, asked = self._asking(key, cost)
+        self._cost_of: Callable[[HttpRequest], float] | None = asked if callable(asked) else None
+        self._cost: float = 1.0 if callable(asked) else asked
         self._methods = None if methods is None else _methods(methods)
         self._path = None if path is None else _pattern(path)
         self._when = when
@@ -137,13 +139,11 @@ class Rule:
         """The key and the cost of a request."""
         request.matched = self.template
         key = None if self._key is None else self._key(request)
-        cost = self._cost
-        if not callable(cost):
-            return key, cost
+        if self._cost_of is None:
+            return key, self._cost
         # A client chooses this cost: one beyond what the limit can ever give must be no error.
         largest = min(each._core.largest() for each in limits_of(self.limiter))
-        wanted: float = cost(request)
-        return key, min(wanted, largest)
+        return key, min(self._cost_of(request), largest)
 
     def give_back(self, key: Hashable, cost: float) -> None:
         """Return what a request took that was refused elsewhere."""

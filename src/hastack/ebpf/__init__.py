@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._spec import MapSpec as MapSpec
     from ._spec import ProgramSpec as ProgramSpec
     from ._spec import Spec as Spec
+    from ._structops import Table as Table
     from ._userring import UserRingBuffer as UserRingBuffer
     from ._waiting import Reader as Reader
 
@@ -50,6 +51,7 @@ _HOMES = {
     "Run": ("_object", "Run"),
     "Spec": ("_spec", "Spec"),
     "Strict": ("_signing", "Strict"),
+    "Table": ("_structops", "Table"),
     "UserRingBuffer": ("_userring", "UserRingBuffer"),
     "build": ("_build", "build"),
     "drop_privileges": ("_privileges", "drop_privileges"),
@@ -77,6 +79,7 @@ __all__ = (
     "Run",
     "Spec",
     "Strict",
+    "Table",
     "UserRingBuffer",
     "build",
     "drop_privileges",

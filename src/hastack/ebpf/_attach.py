@@ -6,6 +6,7 @@ import mmap
 import os
 import socket
 from errno import EACCES, EINVAL, ENOENT, EPERM
+from functools import partial
 from pathlib import Path
 from struct import pack
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from ._handle import Handle
 from ._kinds import ATTACH_TYPES
 from ._links import Link
 from ._symbols import file_offset, is_go, split_target
+from ._usdt_places import SPECS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -60,6 +62,7 @@ class _Stub:
         self.name = program.name
         self.type = program.type
         self.attach_type = program.attach_type
+        self._owner = program._owner
 
 
 def _through_slot(
@@ -329,7 +332,8 @@ def _uprobe(
                 "Go moves its stacks, and ends with a fatal error when it meets a changed return",
                 remedy="Probe the return instructions with offset=, or another function's entry",
             )
-    return _at_offsets(program, path, offsets, [0] * len(offsets), pid, returns, cookie)
+    none = [0] * len(offsets)
+    return _at_offsets(program, path, offsets, none, pid, returns, [cookie] * len(offsets))
 
 
 def _at_offsets(
@@ -339,14 +343,14 @@ def _at_offsets(
     counters: list[int],
     pid: int | None,
     returns: bool,
-    cookie: int,
+    cookies: list[int],
 ) -> Link:
     where = f"{path}+{offsets[0]:#x}" + (f" and {len(offsets) - 1} more" if offsets[1:] else "")
     if program.attach_type == "trace_uprobe_multi":
         held = bytearray(os.fsencode(path) + b"\0")
-        lists = [bytearray(pack(f"={len(offsets)}Q", *part)) for part in (offsets, counters)]
-        cookies = bytearray(pack(f"={len(offsets)}Q", *[cookie] * len(offsets)))
-        at = [_libbpf.address(each) for each in (held, *lists, cookies)]
+        parts = (offsets, counters, cookies)
+        lists = [bytearray(pack(f"={len(offsets)}Q", *part)) for part in parts]
+        at = [_libbpf.address(each) for each in (held, *lists)]
         if not any(counters):
             at[2] = 0
         extra = pack("=QQQQIII", *at, len(offsets), int(returns), pid or 0)
@@ -366,7 +370,7 @@ def _at_offsets(
         cpu=0 if pid is None else -1,
         extra=(_libbpf.address(held), offsets[0]),
     )
-    return _perf_link(program, event, where, cookie)
+    return _perf_link(program, event, where, cookies[0])
 
 
 def _usdt_probe(program: Program, target: Any, *, pid: int | None = None, cookie: int = 0) -> Link:
@@ -382,7 +386,18 @@ def _usdt_probe(program: Program, target: Any, *, pid: int | None = None, cookie
         raise InvalidArgument("target", spelled, "a USDT probe of that file")
     offsets = [probe.offset for probe in probes]
     counters = [probe.semaphore for probe in probes]
-    return _at_offsets(program, path, offsets, counters, pid, returns=False, cookie=cookie)
+    if SPECS not in program.spec.maps:
+        cookies = [cookie] * len(probes)
+        return _at_offsets(program, path, offsets, counters, pid, False, cookies)
+    places = program._owner._usdt_places()
+    taken = places.take([probe.arguments for probe in probes], cookie)
+    try:
+        link = _at_offsets(program, path, offsets, counters, pid, False, taken)
+    except BaseException:
+        places.give(taken)
+        raise
+    link._ended = partial(places.give, taken)
+    return link
 
 
 def _no_kprobe(program: Program, target: Any, **_: Any) -> Link:
@@ -390,6 +405,14 @@ def _no_kprobe(program: Program, target: Any, **_: Any) -> Link:
         f"attaching {program.name}",
         "hastack attaches no kprobes",
         remedy="Use fentry, a tracepoint or a raw tracepoint",
+    )
+
+
+def _no_struct_ops(program: Program, target: Any, **_: Any) -> Link:
+    raise Unsupported(
+        f"attaching {program.name} alone",
+        "it is a function in a table",
+        remedy="Attach the table: obj.maps.NAME.attach()",
     )
 
 
@@ -443,6 +466,7 @@ _WAYS: dict[str, Callable[..., Link]] = {
     "raw_tracepoint_writable": _raw_tracepoint,
     "tracing": _tracing,
     "lsm": _tracing,
+    "struct_ops": _no_struct_ops,
     "tracepoint": _tracepoint,
     "perf_event": _perf_event,
     "sk_msg": _sockets,

@@ -21,7 +21,7 @@ __all__ = ("Library", "bpf", "library", "messages", "syscall")
 
 _CDEF = """
 typedef uint32_t __u32; typedef uint64_t __u64;
-struct bpf_object; struct bpf_program; struct bpf_map;
+struct bpf_object; struct bpf_program; struct bpf_map; struct bpf_link;
 struct bpf_object_open_opts {
     size_t sz; const char *object_name; bool relaxed_maps; const char *pin_root_path;
     __u32 :32; const char *kconfig; const char *btf_custom_path;
@@ -47,6 +47,11 @@ int bpf_map__set_pin_path(struct bpf_map *map, const char *path);
 int bpf_map__set_max_entries(struct bpf_map *map, __u32 max_entries);
 int bpf_map__set_initial_value(struct bpf_map *map, const void *data, size_t size);
 int bpf_map__set_inner_map_fd(struct bpf_map *map, int fd);
+int bpf_map__set_map_flags(struct bpf_map *map, __u32 flags);
+struct bpf_link *bpf_map__attach_struct_ops(const struct bpf_map *map);
+int bpf_link__fd(const struct bpf_link *link);
+void bpf_link__disconnect(struct bpf_link *link);
+int bpf_link__destroy(struct bpf_link *link);
 int bpf_map__set_autocreate(struct bpf_map *map, bool autocreate);
 int bpf_program__fd(const struct bpf_program *prog);
 int bpf_program__set_autoload(struct bpf_program *prog, bool autoload);

@@ -7,7 +7,7 @@ import warnings
 from errno import ENODEV, ENOENT, EOPNOTSUPP
 from pathlib import Path
 from struct import pack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hastack._core._errors import ClosedError
 
@@ -15,14 +15,16 @@ from . import _kernel, _libbpf
 from ._handle import Handle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from ._object import Program
+    from ._structops import Table
 
 __all__ = ("Link",)
 
 # The kernel exchanges the program of these links; of the others it answers EINVAL.
-_UPDATABLE = frozenset(("cgroup", "netns", "xdp", "tcx", "iter", "netkit"))
+_UPDATABLE = frozenset(("cgroup", "netns", "xdp", "tcx", "iter", "netkit", "struct_ops"))
 
 
 class Link:
@@ -39,14 +41,15 @@ class Link:
     """
 
     _slot: Handle | None = None
+    _ended: Callable[[], None] | None = None
 
     def __init__(
-        self, fd: int, program: Program, target: str, others: tuple[int, ...] = ()
+        self, fd: int, program: Program | Table, target: str, others: tuple[int, ...] = ()
     ) -> None:
         name = f"link of {program.name} to {target}"
         self._handle = Handle(name, fd, keep_in_child=False)
         self._others = tuple(Handle(name, each, keep_in_child=False) for each in others)
-        self.program = program
+        self.program: Any = program  # for a table, the map
         self.target = target
         info = _kernel.LinkInfo(fd)
         self.id = info.id
@@ -71,11 +74,11 @@ class Link:
         """Whether `update` can exchange its program."""
         return self._slot is not None or self.type in _UPDATABLE
 
-    def update(self, program: Program) -> None:
+    def update(self, program: Program | Table) -> None:
         """Exchange the program in one step: every packet or call meets the old or the new one.
 
         Args:
-            program: A loaded program of the same type.
+            program: A loaded program of the same type; for a table of functions, another table.
 
         Raises:
             KernelRefused: The kernel does not exchange programs of such links, or not for this one.
@@ -85,6 +88,9 @@ class Link:
                 fill_slot(fd, new, f"update {self._handle.name}")
                 self.program = program
             return
+        ready = getattr(program, "ready", None)  # a table of functions has to be filled first
+        if ready is not None:
+            ready()
         with self._handle as fd, program._handle as new:
             attributes = pack("=IIII", fd, new, 0, 0)
             _kernel.call(_kernel.LINK_UPDATE, attributes, f"update {self._handle.name}")
@@ -128,6 +134,9 @@ class Link:
             each.close()
         if self._slot is not None:
             self._slot.close()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
     def release(self) -> None:
         """Give the descriptor back without detaching: a pinned link goes on."""

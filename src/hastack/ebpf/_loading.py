@@ -12,13 +12,14 @@ import attrs
 
 from hastack._core._errors import InvalidArgument, KernelRefused, Unsupported, VerifierError
 
-from . import _libbpf, _verdict
+from . import _libbpf, _structops, _verdict
 from ._kinds import ATTACH_TYPES, PROGRAM_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ._spec import ProgramSpec, Spec
+    from ._structops import Tables
 
 __all__ = ("Loaded", "Wishes", "load")
 
@@ -27,7 +28,7 @@ _PROGRAM = re.compile(r"prog '([^']+)'")
 _MAP = re.compile(r"map '([^']+)'")
 _LOG_SIZES = (1 << 20, 1 << 24, 1 << 26)
 # Types that need BPF trampolines; without them the kernel answers EPERM or ENOTSUPP, with no log.
-_TRAMPOLINES = frozenset(("tracing", "lsm", "ext"))
+_TRAMPOLINES = frozenset(("tracing", "lsm", "ext", "struct_ops"))
 _ENOTSUPP = 524  # the kernel's own, which has no name in errno.h
 
 
@@ -61,11 +62,14 @@ class Loaded:
     maps: dict[str, int]
     programs: dict[str, int]
     code: dict[str, bytes]
+    tables: Tables | None = None
 
     def close(self) -> None:
         """Give everything back."""
         for fd in (*self.maps.values(), *self.programs.values()):
             os.close(fd)
+        if self.tables is not None:
+            self.tables.close()
 
 
 def load(spec: Spec, wishes: Wishes) -> Loaded:
@@ -115,7 +119,8 @@ def _attempt(spec: Spec, wishes: Wishes, logs: Mapping[str, Any]) -> Loaded:
     options.object_name = name
     if wishes.btf:
         options.btf_custom_path = path
-    handle = lib.bpf_object__open_mem(spec.content, len(spec.content), options)
+    content = _structops.known(spec.content)
+    handle = lib.bpf_object__open_mem(content, len(content), options)
     if handle == ffi.NULL:
         raise _Failed(ffi.errno or EINVAL, library.take_messages())
     try:
@@ -123,9 +128,14 @@ def _attempt(spec: Spec, wishes: Wishes, logs: Mapping[str, Any]) -> Loaded:
         done = lib.bpf_object__load(handle)
         if done < 0:
             raise _Failed(-done, library.take_messages())
-        return _collect(spec, wishes, handle)
-    finally:
+        loaded = _collect(spec, wishes, handle)
+    except BaseException:
         lib.bpf_object__close(handle)
+        raise
+    if any(each.type == "struct_ops" for each in spec.maps.values()):
+        return attrs.evolve(loaded, tables=_structops.Tables(handle))
+    lib.bpf_object__close(handle)
+    return loaded
 
 
 def _check(done: int) -> None:
@@ -161,6 +171,8 @@ def _configure(spec: Spec, wishes: Wishes, handle: Any, logs: Mapping[str, Any])
         found = lib.bpf_object__find_map_by_name(handle, name.encode())
         # Pins are our own work, by a stated policy.
         _check(lib.bpf_map__set_pin_path(found, ffi.NULL))
+        if spec.maps[name].type == "struct_ops":
+            _check(lib.bpf_map__set_map_flags(found, _structops.FLAG))
         if name in wishes.entries:
             _check(lib.bpf_map__set_max_entries(found, wishes.entries[name]))
         if name in wishes.inner:

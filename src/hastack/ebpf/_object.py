@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Mapping
 from struct import pack, unpack_from
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 from hastack._core._errors import ClosedError
+from hastack._core._fork import renew_in_child
 
 from . import _attach, _kernel, _libbpf, _loading
 from ._globals import Globals
 from ._handle import Handle
 from ._maps import Map
 from ._spec import Spec
+from ._structops import Table
+from ._usdt_places import SPECS, Places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from ._perfbuf import PerfBuffer
     from ._ringbuf import RingBuffer
     from ._signing import Strict
-    from ._spec import ProgramSpec
+    from ._spec import MapSpec, ProgramSpec
     from ._userring import UserRingBuffer
 
 __all__ = ("Named", "Object", "Program", "Run")
@@ -127,7 +131,7 @@ class Program:
 
         - uprobe, uretprobe: ``"/path:symbol+offset"``, or a path with ``symbol=`` or ``symbols=``;
           ``offset=``, ``pid=``, ``ret=``, ``cookie=``
-        - USDT probe: ``"/path:provider:name"``; ``pid=``
+        - USDT probe: ``"/path:provider:name"``; ``pid=``, ``cookie=``
         - tracepoint: ``"group/name"``; raw tracepoint: its name
         - perf event: ``kind=``, ``config=``, ``frequency=``, ``pid=``, ``cpu=``
         - cgroup programs: the folder of the cgroup
@@ -208,12 +212,14 @@ class Object:
     def __init__(self, spec: Spec, loaded: _loading.Loaded, types: Mapping[str, str]) -> None:
         self.spec = spec
         self.name = spec.name
+        self._tables = loaded.tables
         # Everything has an owner before anything can fail.
         held = {name: Handle(f"map {name}", fd) for name, fd in loaded.maps.items()}
         owned = {name: Handle(f"program {name}", fd) for name, fd in loaded.programs.items()}
         self._sections = {name: each for name, each in held.items() if name not in spec.maps}
         self.maps: Named[Map] = Named(
-            "map", {name: Map(held[name], each) for name, each in spec.maps.items() if name in held}
+            "map",
+            {name: self._map(held[name], each) for name, each in spec.maps.items() if name in held},
         )
         attached = {name: types.get(name, spec.programs[name].attach) for name in owned}
         self.programs: Named[Program] = Named(
@@ -226,6 +232,9 @@ class Object:
         self.globals = Globals(spec, self._sections)
         self._code = loaded.code
         self._links: list[Link] = []
+        self._places: Places | None = None
+        self._lock = threading.Lock()
+        renew_in_child(self)
         self._rings: weakref.WeakSet[RingBuffer | PerfBuffer | UserRingBuffer] = weakref.WeakSet()
         self._closed = False
         # What it was loaded with, for its successors.
@@ -262,6 +271,14 @@ class Object:
         """Its links that are attached now."""
         self._links = [link for link in self._links if not link.closed]
         return tuple(self._links)
+
+    def _map(self, handle: Handle, spec: MapSpec) -> Map:
+        if spec.type == "struct_ops" and self._tables is not None:
+            return Table(handle, spec, self._tables, self)
+        return Map(handle, spec)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def _adopt(self, link: Link) -> None:
         if self._closed:
@@ -324,6 +341,13 @@ class Object:
         self._rings.add(writer)
         return writer
 
+    def _usdt_places(self) -> Places:
+        with self._lock:
+            held = self.maps[SPECS]
+            if self._places is None or not self._places.of(held):
+                self._places = Places(held)
+            return self._places
+
     def _counter(self, name: str) -> Any:
         if name not in self.globals:
             return None
@@ -331,14 +355,15 @@ class Object:
         return lambda: int(shared[name])
 
     def attach(self) -> tuple[Link, ...]:
-        """Attach every program whose section says where; all of them or none.
+        """Attach every program whose section says where, and every table; all of them or none.
 
         Raises:
             InvalidArgument: A program's section does not say where.
         """
         made: list[Link] = []
         try:
-            made += [program.attach() for program in self.programs.values()]
+            made += [p.attach() for p in self.programs.values() if p.type != "struct_ops"]
+            made += [table.attach() for table in self.maps.values() if isinstance(table, Table)]
         except BaseException:
             for link in made:
                 link.close()
@@ -362,6 +387,12 @@ class Object:
         earlier = self.globals
         for program in new.programs.values():
             program._owner = self
+        for table in new.maps.values():
+            if isinstance(table, Table):
+                table._owner = self
+        tables, self._tables, new._tables = self._tables, new._tables, None
+        if tables is not None:
+            tables.close()
         self.spec, self.programs, self._sections = new.spec, new.programs, new._sections
         self.maps, self.globals = Named("map", maps), new.globals
         self._code, self._values, self._sizes = new._code, new._values, new._sizes
@@ -451,6 +482,8 @@ class Object:
             program._handle.close()
         for handle in self._sections.values():
             handle.close()
+        if self._tables is not None:
+            self._tables.close()
 
     def __enter__(self) -> Self:
         return self

@@ -313,6 +313,10 @@ class _Object:
         for _, variable, _ in self._variables(".maps"):
             each = self.btf.resolve(variable.target)
             found[variable.name] = self._map(variable.name, each, inner=False)
+        for _, variable, _ in self._variables(".struct_ops", ".struct_ops.link"):
+            index = index_codec(self.order)
+            table = codec_of(self.btf, variable.id, self.order)
+            found[variable.name] = MapSpec(variable.name, "struct_ops", index, table, 1)
         return found
 
     def _map(self, name: str, each: _btf.Type, *, inner: bool) -> MapSpec:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._codec import Codec
     from ._links import Link
     from ._maps import Map
-    from ._object import Object, Program
+    from ._object import Object
     from ._spec import MapSpec, Spec
 
 __all__ = ("prepare", "update")
@@ -75,7 +75,7 @@ def _maps(old: Object, spec: Spec, policy: str) -> tuple[dict[str, int], list[st
     shared: dict[str, int] = {}
     migrated = []
     for name, new in spec.maps.items():
-        if name not in old.maps:
+        if name not in old.maps or new.type == "struct_ops":
             continue
         found = _differences(old.maps[name], new, old._sizes.get(name))
         if not found:
@@ -148,7 +148,7 @@ def update(old: Object, new: Object) -> None:
             raise ClosedError(each.name)
     moves = [(link, _successor(link, new)) for link in old.links]
     _carry(old, new)
-    done: list[tuple[Link, Program]] = []
+    done: list[tuple[Link, Any]] = []
     try:
         for link, successor in moves:
             before = link.program
@@ -161,8 +161,10 @@ def update(old: Object, new: Object) -> None:
     old._become(new)
 
 
-def _successor(link: Link, new: Object) -> Program:
+def _successor(link: Link, new: Object) -> Any:
     name = link.program.name
+    if link.type == "struct_ops" and name in new.maps:
+        return new.maps[name]
     if name not in new.programs:
         known = ", ".join(new.programs) or "nothing"
         raise InvalidArgument(

@@ -190,7 +190,7 @@ def _with_target(kind: str) -> tuple[bool, str]:
     if done >= 0:
         os.close(done)
         return True, "loaded one"
-    if kind in {"struct_ops", "ext"} and -done in {EINVAL, ENOTSUP, ENOENT, EBADF}:
+    if kind in {"struct_ops", "ext"} and -done in {EINVAL, ENOTSUP, ENOENT, EBADF, 524}:
         return kind == "struct_ops", f"the kernel knows the type ({_error(-done)} for an empty one)"
     return False, f"the kernel refused one ({_error(-done)}); it may have no BPF trampolines"
 

@@ -9,6 +9,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+import attrs
+
 from hastack._core._errors import InvalidArgument
 from hastack._core._fork import renew_in_child
 from hastack._core._validate import seconds as _seconds
@@ -19,6 +21,7 @@ from ._answers import NoAnswer
 from ._compress import compress
 from ._ends import flush, shut_down
 from ._flow import Launch, Rules
+from ._intake import inbox_limit
 from ._options import QueueConfig, SpillConfig
 from ._queue import WhenFull
 from ._retry_rules import Kind, judge
@@ -107,6 +110,22 @@ class Exporter(Spilling):
         # Now rather than with the first item: what ends after us at exit is what was made later,
         # such as a provider of the SDK that hands in its last items then.
         _threads.end_with_process(self)
+
+    def _retune(self, queue: QueueConfig, timeout: float) -> None:
+        """Take over what can change while it runs; from the next batch and request on."""
+        with self._lock:
+            self._timeout = timeout
+            self._max_block = queue.max_block
+            self._max_body = queue.max_body
+            kept = {name: getattr(self._rules, name) for name in ("shards", "when_full")}
+            self._rules = attrs.evolve(_rules_of(queue), **kept)
+            self._flow.rules = self._rules
+            self._flow.bound.max_units = queue.max_units
+            self._flow.bound.max_bytes = queue.max_bytes
+            self._inbox_limit = inbox_limit(self._rules)
+            self._set_pace()
+        self._make_way()
+        self._packer.wake()
 
     def _spill_files(self, spill: SpillConfig) -> SpillFiles:
         if spill.directory is None:

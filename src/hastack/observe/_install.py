@@ -30,6 +30,7 @@ from .records import LogHandler, LogRecordProcessor
 from .traces import SpanProcessor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from hastack._core._validate import Seconds
@@ -79,6 +80,27 @@ class Installed:
         limit = seconds("timeout", timeout, zero=True)
         self._collect()
         return self.pipeline.force_flush(max(0.0, began + limit - time.monotonic()))
+
+    def follow(self, watched: _config.Watched[_config.Config]) -> Callable[[], None]:
+        """Take over what a reload changes: the queues' sizes and times, timeouts, levels.
+
+        That is ``queue`` without ``shards`` and ``when_full``, the ``timeout`` of each backend,
+        ``metrics_every`` and ``log_level``. What changes beside these is named in a warning and
+        needs a restart. Like every part that prepares, it follows the whole configuration or not
+        at all.
+
+        Args:
+            watched: Made by `hastack.config.watch`.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            InvalidArgument: ``watched`` is none.
+        """
+        from ._follow_config import follow
+
+        return follow(self, watched)
 
     def _collect(self) -> None:
         if self._reader is not None:

@@ -30,6 +30,11 @@ _MANY_ENOUGH = 512  # items in the inbox that are worth waking the packer
 _suppressed = _threads.suppressed
 
 
+def inbox_limit(rules: Rules) -> int:
+    """How many items may wait to be looked at."""
+    return min(_INBOX, rules.max_units // 8, rules.max_bytes // (8 * _LARGE_ITEM))
+
+
 class Intake:
     """The side of an exporter that the application sees."""
 
@@ -45,9 +50,7 @@ class Intake:
         self._flow = Flow(self._rules)
         self._late: deque[tuple[int, Any, int, int]] = deque()
         self._inbox: deque[Any] = deque()
-        self._inbox_limit = min(
-            _INBOX, self._rules.max_units // 8, self._rules.max_bytes // (8 * _LARGE_ITEM)
-        )
+        self._inbox_limit = inbox_limit(self._rules)
         self._waiting: deque[threading.Event] = deque()
         self._services: dict[int, tuple[Any, int]] = {}
         self._told: dict[str, float] = {}

@@ -64,6 +64,10 @@ class Ticker:
         self._thread: threading.Thread | None = None
         renew_in_child(self)
 
+    def pace(self, every: float) -> None:
+        """Seconds between two calls, from the next one on."""
+        self._every = every
+
     def start(self) -> None:
         """Begin, unless it has begun or ended."""
         if self._thread is None and not self._stopped.is_set():
@@ -125,12 +129,12 @@ class MetricReader(_MetricReader):
         aggregation: dict[type, Any] | None = None,
         timeout: float = 5.0,
     ) -> None:
-        self._every = seconds("every", every)
+        every = seconds("every", every)
         super().__init__(preferred_temporality=temporality, preferred_aggregation=aggregation)
         self._pipeline = Pipeline(exporters)
         self._exporters = exporters
         self._timeout = timeout
-        self._ticker = Ticker(self._every, self._collect_once)
+        self._ticker = Ticker(every, self._collect_once)
         self._reading = threading.local()
 
     def _set_meter_provider(self, meter_provider: Any) -> None:

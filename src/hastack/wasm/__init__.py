@@ -18,6 +18,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# Eagerly, so that a configuration with a `wasm` table can be read from now on.
+from ._settings import PluginConfig as PluginConfig
+from ._settings import WasmConfig as WasmConfig
+
 if TYPE_CHECKING:
     from ._abi._wasi import Output as Output
     from ._abi._wasi import Wasi as Wasi
@@ -40,10 +44,12 @@ if TYPE_CHECKING:
     from ._keys import PrivateKey as PrivateKey
     from ._keys import PublicKey as PublicKey
     from ._limits import Limits as Limits
+    from ._live import live as live
     from ._manifest import Manifest as Manifest
     from ._manifest import manifest_of as manifest_of
     from ._manifest import with_manifest as with_manifest
     from ._memory import Memory as Memory
+    from ._offer import Offer as Offer
     from ._plugin import Plugin as Plugin
     from ._plugin import load as load
     from ._plugin import wat as wat
@@ -75,8 +81,10 @@ _HOMES = {
     "_host": ("HostFunction", "host"),
     "_keys": ("PrivateKey", "PublicKey"),
     "_limits": ("Limits",),
+    "_live": ("live",),
     "_manifest": ("Manifest", "manifest_of", "with_manifest"),
     "_memory": ("Memory",),
+    "_offer": ("Offer",),
     "_plugin": ("Plugin", "load", "wat"),
     "_reader": ("Export", "Facts", "Import", "inspect"),
     "_rollout": ("Plan",),
@@ -98,11 +106,13 @@ __all__ = (
     "Limits",
     "Manifest",
     "Memory",
+    "Offer",
     "Output",
     "Plan",
     "Plugin",
     "PluginActivated",
     "PluginCompiled",
+    "PluginConfig",
     "PluginEvent",
     "PluginRefused",
     "PluginRolledBack",
@@ -117,12 +127,14 @@ __all__ = (
     "Unsigned",
     "Verified",
     "Wasi",
+    "WasmConfig",
     "attach",
     "audit_verify",
     "detach",
     "filter",
     "host",
     "inspect",
+    "live",
     "load",
     "manifest_of",
     "sign",

@@ -17,6 +17,7 @@ from hastack._core._fork import renew_in_child
 
 from . import _events
 from ._floors import replace
+from ._offer import Offer
 from ._plugin import Plugin, load
 from ._rollout import BAD, GOOD, Plan, Rollout
 from ._trust import Trust
@@ -24,6 +25,8 @@ from ._trust import Trust
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+
+    from ._limits import Limits
 
 __all__ = ("Swap",)
 
@@ -117,6 +120,11 @@ class Swap:
         return None if active is None else active.plugin.digest
 
     @property
+    def closed(self) -> bool:
+        """Whether it takes no more calls."""
+        return self._closed
+
+    @property
     def phase(self) -> str | None:
         """Where a new version is on its plan; ``None`` when there is none."""
         rollout = self._rollout
@@ -153,6 +161,58 @@ class Swap:
             if dropped is not None:
                 dropped.plugin.close()
             self._settle()
+
+    def prepare(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        signature: bytes | None = None,
+        *,
+        trust: Any = None,
+        limits: Limits | None = None,
+    ) -> Offer:
+        """Make a version ready that takes over when it is told to, past any plan.
+
+        Args:
+            source: Path of the module, or its bytes.
+            signature: A detached signature.
+            trust: In place of the trust policy so far, from the commit on.
+            limits: In place of the limits so far, likewise.
+
+        Returns:
+            Something with ``commit()`` and ``abort()``.
+
+        Raises:
+            WasmError: It was refused, does not load, or is not healthy.
+            ClosedError: This was closed.
+        """
+        with self._offers:
+            if self._closed:
+                raise ClosedError(self._name)
+            options = self._options if limits is None else {**self._options, "limits": limits}
+            trust = self._trust if trust is None else trust
+            data = source if isinstance(source, bytes) else _content(source, options)
+            version = self._made(data, signature, trust, options)
+            try:
+                self._require_healthy(version.plugin)
+            except BaseException as error:
+                version.plugin.close()
+                self._refused(version, str(error))
+                raise
+            return Offer(self, version, trust, options)
+
+    def _take_over(self, version: _Version, trust: Any, options: dict[str, Any]) -> None:
+        with self._offers:
+            if self._closed:
+                version.plugin.close()
+                return
+            self._trust, self._options = trust, options
+            with self._lock:
+                dropped, self._candidate, self._rollout = self._candidate, None, None
+            if dropped is not None:
+                dropped.plugin.close()
+            if self._state is not None:
+                self._keep(version)
+            self._commit(version)
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a function of the version that is active, or of the one that is on its plan.
@@ -420,14 +480,20 @@ class Swap:
             for version in (self._active, self._candidate)
         )
 
-    def _made(self, data: bytes, signature: bytes | None) -> _Version:
+    def _made(
+        self,
+        data: bytes,
+        signature: bytes | None,
+        trust: Any = None,
+        options: dict[str, Any] | None = None,
+    ) -> _Version:
         plugin = load(
             data,
-            trust=self._trust,
+            trust=self._trust if trust is None else trust,
             name=self._name,
             signature=signature,
             accept=False,
-            **self._options,
+            **(self._options if options is None else options),
         )
         return _Version(plugin, data, signature)
 

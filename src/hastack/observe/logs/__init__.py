@@ -13,9 +13,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# Eagerly, so that a configuration with a `logs` table can be read from now on.
+from ._settings import LogsConfig
+
 if TYPE_CHECKING:
     from ._follow import Follow
     from ._framing import Lines
+    from ._live import LiveParser
     from ._multiline import Folder, fold
     from ._syslog_listener import SyslogListener
     from ._where import Where, WhereMistake
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES: dict[str, tuple[str, ...]] = {
     "_follow": ("Follow",),
     "_framing": ("Lines",),
+    "_live": ("LiveParser",),
     "_multiline": ("Folder", "fold"),
     "_syslog_listener": ("SyslogListener",),
     "_where": ("Where", "WhereMistake"),
@@ -90,6 +95,8 @@ __all__ = (
     "Format",
     "JsonLines",
     "Lines",
+    "LiveParser",
+    "LogsConfig",
     "Objects",
     "OtelLogs",
     "Parsed",
