@@ -16,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 BOOTSTRAP = $(PYTHON) scripts/bootstrap.py --venv $(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types contract docs bench chaos wheel surface fmt venv debian clean
+.PHONY: help demo test test-all lint types contract docs bench chaos wheel extras surface fmt venv debian clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,7 +24,7 @@ help: ## say what the targets do
 demo: ## run the main job: one service under overload, once per strategy; then a whole one, broken (ARGS=--real: with etcd and Prometheus)
 	@$(BOOTSTRAP) --extras cli,web,grpc,httpx,otel,logs,wasm,etcd
 	@$(BIN)/hastack demo $(filter-out --real,$(ARGS))
-	@$(BIN)/hastack demo scenario $(filter --real,$(ARGS))
+	@$(BIN)/hastack demo scenario --quick $(filter --real,$(ARGS))
 
 # Files go to workers in order, so that the long ones (tests/integration) do not come last. A worker that dies ends
 # the run: xdist loses count of the tests of one that is replaced, and waits for ever.
@@ -62,6 +62,9 @@ chaos: debian venv ## 1,000 random fault schedules against real etcd servers (AR
 wheel: venv ## build dist/*.whl (ARGS="--libbpf FILE --licence FILE" puts a libbpf into it)
 	@$(BIN)/python scripts/bundled_wheel.py $(ARGS)
 
+extras: venv ## each extra alone in a clean environment, newest and oldest (ARGS="web --lowest --write")
+	@$(BIN)/python scripts/extras.py $(or $(ARGS),--lowest)
+
 surface: venv ## write tests/api_surface.txt anew
 	@$(BIN)/python scripts/surface.py --write
 
@@ -73,7 +76,7 @@ venv:
 	@$(BOOTSTRAP) --extras all --groups dev
 
 debian:
-	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,etcd-client,prometheus,clang,lld,wabt,libbpf-dev,iproute2,postgresql
+	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,etcd-client,prometheus,clang,lld,wabt,libbpf-dev,iproute2,postgresql,chromium
 
 clean: ## remove everything the targets made
 	rm -rf .venv* build dist docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache \

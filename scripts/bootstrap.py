@@ -33,6 +33,7 @@ PROVIDES = {
     "libbpf-dev": ("/usr/include/bpf/bpf_helpers.h",),
     "iproute2": ("ip", "/usr/sbin/ip"),
     "postgresql": ("initdb", *(f"/usr/lib/postgresql/{n}/bin/initdb" for n in range(13, 20))),
+    "chromium": ("chromium", "/usr/bin/chromium"),
     "gcc": ("gcc", "/usr/bin/gcc"),
     "python3-venv": (),
     "python3-dev": (),

@@ -61,11 +61,17 @@ def box(x: float, y: float, width: float, name: str, says: str) -> str:
 def row(names: list[str], y: float) -> list[str]:
     """One layer."""
     if len(names) > 4:  # they may know each other: one box
-        return [box(0, y, WIDTH, " · ".join(names), "context, settings, events, errors, life of a service")]
+        return [
+            box(
+                0,
+                y,
+                WIDTH,
+                " · ".join(names),
+                "context, settings, events, errors, life of a service",
+            )
+        ]
     width = (WIDTH - GAP * (len(names) - 1)) / len(names)
-    return [
-        box(n * (width + GAP), y, width, name, SAYS[name]) for n, name in enumerate(names)
-    ]
+    return [box(n * (width + GAP), y, width, name, SAYS[name]) for n, name in enumerate(names)]
 
 
 def picture() -> str:
@@ -75,9 +81,7 @@ def picture() -> str:
     for number, names in enumerate(layers()):
         if number:
             middle = WIDTH / 2
-            parts.append(
-                f'<path d="M{middle:g} {y - GAP + 1:g} v{GAP - 6:g} m-4 -5 l4 5 l4 -5" />'
-            )
+            parts.append(f'<path d="M{middle:g} {y - GAP + 1:g} v{GAP - 6:g} m-4 -5 l4 5 l4 -5" />')
         parts += row(names, y)
         if independent(names):
             parts += [
@@ -108,7 +112,9 @@ def main() -> None:
     if "--write" in sys.argv[1:]:
         PICTURE.write_text(drawn, encoding="utf-8")
     elif not PICTURE.is_file() or PICTURE.read_text(encoding="utf-8") != drawn:
-        raise SystemExit("docs/layers.svg is not the contract's: run scripts/draw_layers.py --write")
+        raise SystemExit(
+            "docs/layers.svg is not the contract's: run scripts/draw_layers.py --write"
+        )
 
 
 if __name__ == "__main__":

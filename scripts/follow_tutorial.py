@@ -91,7 +91,9 @@ def changed(before: str, after: str) -> set[int]:
     old, new = before.splitlines(), after.splitlines()
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
     kept = {
-        line for _, start, size in matcher.get_matching_blocks() for line in range(start, start + size)
+        line
+        for _, start, size in matcher.get_matching_blocks()
+        for line in range(start, start + size)
     }
     return {number + 1 for number, text in enumerate(new) if number not in kept and text.strip()}
 
@@ -181,7 +183,9 @@ def follow(
             if "cd shop" in step.text:
                 here /= "shop"
             if not matches(step.expected, output):
-                logs = "".join(f"\n--- {p.name}\n{p.read_text()[-1500:]}" for p in here.glob("*.log"))
+                logs = "".join(
+                    f"\n--- {p.name}\n{p.read_text()[-1500:]}" for p in here.glob("*.log")
+                )
                 raise SystemExit(
                     f"docs/tutorial.md:{step.line}: $ {step.text}\nexpected:\n"
                     + "\n".join(step.expected)

@@ -37,7 +37,7 @@ class Inventory:
             self.reserved[asked["item"]] += 1
             if len(self.known) > KEYS_KEPT:
                 self.known.popitem(last=False)
-        return {"left": context.current().remaining()}
+        return {"inventory": context.current().remaining()}
 
     async def stock(self, asked: dict) -> dict:
         await asyncio.sleep(self.delay)
@@ -77,7 +77,13 @@ async def main(path: str) -> None:
     wiring = Wiring("inventory", path)
     # Deadlines come with the calls; without one, a call may take five seconds.
     server = grpc.aio.server(
-        interceptors=[ServerContext(root=wiring.life.context, max_timeout=5.0)]
+        interceptors=[
+            ServerContext(
+                root=wiring.life.context,
+                max_timeout=5.0,
+                guards={"/shop.Inventory/*": wiring.guard("at-once")},
+            )
+        ]
     )
     server.add_generic_rpc_handlers([Inventory().handlers()])
     add_health(server, wiring.health, services=["shop.Inventory"])

@@ -17,6 +17,7 @@ import grpc.aio
 from access import AccessLog, follow
 from opentelemetry import propagate
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -29,13 +30,13 @@ from hastack.contrib.asgi import (
     HealthMiddleware,
     MetricsMiddleware,
     PolicyMiddleware,
+    RateLimitMiddleware,
 )
+from hastack.contrib.http_limits import Rule, by_client, by_header
 from hastack.contrib.uvicorn import UvicornServer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-
-    from hastack.config import Config
 
 FAILED = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -49,25 +50,29 @@ def failed(error: Exception) -> bool:
     return isinstance(error, TimeoutError)
 
 
+def sold(item: object) -> str:
+    """``item``, if there is such a thing: strangers choose no keys of what is kept here."""
+    if item not in {"tea", "coffee"}:
+        raise HTTPException(404, f"{item!r} is not sold here")
+    return str(item)
+
+
 class Orders:
-    """The handlers, and the guards around them."""
+    """The handlers, and the guards around what they call."""
 
     def __init__(self, wiring: Wiring) -> None:
         self.channel = wiring.channel_to("inventory")
-        self.per_client = wiring.guard("per-client", key=lambda client, **_: client)
         self.breaker = wiring.guard("inventory", failures=failed)
-        self.capacity = wiring.guard("capacity")
-        to_inventory = ratelimit.compose(
+        guarded = ratelimit.compose(
             wiring.guard("order"),
             wiring.guard("again", retry_on=failed),
             self.breaker,
             wiring.guard("attempt"),
         )
-        self.call = to_inventory(self._call)
-        last_known = ratelimit.Fallback(call=lambda error: {"stock": None, "because": str(error)})
-        self.order = ratelimit.compose(self.per_client, self.capacity)(self._order)
-        self.stock = ratelimit.compose(self.per_client, last_known)(self._stock)
-        wiring.watched.subscribe(self.follow)
+        self.call = guarded(self._call)
+        # An old answer serves a reader better than none.
+        self.read = ratelimit.Fallback(call=lambda error: {"because": str(error)})(self.call)
+        self.last_known: dict[str, int] = {}
 
     async def _call(self, method: str, asked: dict) -> dict:
         metadata: dict[str, str] = {}
@@ -75,47 +80,46 @@ class Orders:
         call = self.channel.unary_unary(f"/shop.Inventory/{method}")
         return json.loads(await call(json.dumps(asked).encode(), metadata=tuple(metadata.items())))
 
-    async def _order(self, client: str, *, item: str, key: str) -> dict:
-        left = context.current().remaining()
-        answer = await self.call("Reserve", {"item": item, "key": key})
-        return {"order": key, "left": {"orders": left, "inventory": answer["left"]}}
-
-    async def _stock(self, client: str, *, item: str) -> dict:
-        return await self.call("Stock", {"item": item})
-
-    def follow(self, old: Config, new: Config) -> None:
-        """A changed file reaches the guards; what they have counted stays counted."""
-        limit = new.ratelimit["per-client"]
-        self.per_client.update(rate=limit.rate, burst=limit.burst)
-        log.info("a client may make %s requests now", limit.rate)
-
     async def post_order(self, request: Request) -> JSONResponse:
-        client = request.headers.get("x-client", "anonymous")
+        left = context.current().remaining()
         key = request.headers.get("idempotency-key") or uuid.uuid4().hex
-        item = (await request.json())["item"]
-        return JSONResponse(await self.order(client, item=item, key=key), 201)
+        item = sold((await request.json()).get("item"))
+        answer = await self.call("Reserve", {"item": item, "key": key})
+        return JSONResponse({"order": key, "left": {"orders": left, **answer}}, 201)
 
     async def get_stock(self, request: Request) -> JSONResponse:
-        client = request.headers.get("x-client", "anonymous")
-        return JSONResponse(await self.stock(client, item=request.path_params["item"]))
+        item = sold(request.path_params["item"])
+        answer = {"stock": self.last_known.get(item), **await self.read("Stock", {"item": item})}
+        self.last_known[item] = answer["stock"]
+        return JSONResponse(answer)
 
     async def unavailable(self, request: Request, error: Exception) -> JSONResponse:
         """The inventory refused the last try, too; the client should come back."""
         return JSONResponse({"detail": str(error)}, 503, headers={"retry-after": "1"})
 
 
+def limits(wiring: Wiring) -> list[Rule]:
+    """Who comes in: so much for each client, and for all as much as the service can carry."""
+    client = by_header("x-client", otherwise=by_client())
+    return [
+        Rule(wiring.guard("per-client"), key=client),
+        Rule(wiring.guard("capacity"), path="/orders"),
+    ]
+
+
 def policy(wiring: Wiring) -> wasm.Swap:
-    """Who may do what: a plugin that its owner signed, changed when the file is."""
-    signer = wasm.PublicKey.from_pem(wiring.shop.signer.read_bytes())
-    swap = wasm.Swap(
+    """Who may do what: a plugin that its owner signed, changed when its file is."""
+    swap = wasm.live(
+        wiring.watched,
         "policy",
-        trust=wasm.Trust([wasm.Signer(signer, "owner")], manifest=True),
-        limits=wasm.Limits(deadline=0.25, memory="1MiB"),
-        # A new one has to answer first, then answers with the old one standing by.
+        # A new one has to answer first; then it answers, with the old one standing by.
         health=lambda plugin: plugin.allow(b"GET", b"/stock/tea"),
         plan=wasm.Plan(trial=10),
     )
-    swap.look(wiring.shop.plugins)
+    path = wiring.watched.current.sections["wasm"].plugins["policy"].path
+    end = swap.watch(path.parent, every=0.2)
+    wiring.life.add("policy-file", stop=end, depends_on=["observe"])
+    wiring.life.add("policy", stop=swap.close, depends_on=["policy-file"])
     return swap
 
 
@@ -128,7 +132,7 @@ async def main(path: str) -> None:
     written = wiring.shop.logs / f"access-{os.getpid()}.log"
     schemas = follow(written, wiring)
     wiring.health.add_check(
-        "inventory", lambda: orders.breaker.state.value == "closed", critical=False
+        "inventory", lambda: orders.breaker.guard.state.value == "closed", critical=False
     )
 
     async def get_schemas(request: Request) -> JSONResponse:
@@ -146,14 +150,13 @@ async def main(path: str) -> None:
             Middleware(AccessLog, path=written),
             Middleware(PolicyMiddleware, policy=plugin),
             Middleware(ContextMiddleware, lifecycle=wiring.life, max_timeout=3.0),
+            Middleware(RateLimitMiddleware, rules=limits(wiring)),
             Middleware(GuardMiddleware),
         ],
         exception_handlers={grpc.aio.AioRpcError: orders.unavailable},
     )
 
     life = wiring.life
-    life.add("policy", start=lambda: None, stop=plugin.close, depends_on=["observe"])
-    life.add("plugins", stop=plugin.watch(wiring.shop.plugins, every=0.2), depends_on=["policy"])
     life.add("inventory", stop=orders.channel.close, depends_on=["registry"])
     life.add(
         UvicornServer(

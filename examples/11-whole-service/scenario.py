@@ -246,7 +246,7 @@ class Scenario:
         await self.until("config_reload_failed", 1)
         await self.rest(1.0)
         self.cluster.configure(good.replace('rate = "30/s"', 'rate = "40/s"'))
-        await self.until("config_reloaded", 1)
+        await self.until("guard_reloaded", 1)
         return "the typo was named and the old one stayed; then a good one, without a restart"
 
     async def terminated(self) -> str:

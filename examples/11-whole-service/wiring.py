@@ -9,7 +9,8 @@ from pathlib import Path
 import attrs
 import grpc.aio
 
-from hastack import config, context, discovery, observe, ratelimit
+from hastack import config, discovery, observe, ratelimit
+from hastack.config import Config  # noqa: F401  # for commands that read the file
 from hastack.contrib.grpc_aio import client_interceptors
 from hastack.contrib.grpc_balance import aio_channel
 from hastack.discovery.balance import Balancer
@@ -23,12 +24,10 @@ log = logging.getLogger("shop")
 class Shop:
     """The shop's own table."""
 
-    plugins: Path = config.setting(Path("plugins"), help="Where policy.wasm is looked for.")  # noqa: RUF009
-    signer: Path = config.setting(Path("signer.pem"), help="Whose policies are obeyed.")  # noqa: RUF009
     logs: Path = config.setting(Path("logs"), help="Where access logs are written.")  # noqa: RUF009
 
 
-config.section("shop", Shop)  # now every Config has it
+config.section("shop", Shop)  # now every Config has it: hastack doctor --into wiring:Config
 
 
 class Wiring:
@@ -37,7 +36,7 @@ class Wiring:
     def __init__(self, service: str, path: str) -> None:
         logging.basicConfig(level=logging.INFO, format=f"{service} {os.getpid()}: %(message)s")
         self.watched = config.watch(path, period=0.2)
-        settings = self.settings = self.watched.current
+        settings = self.watched.current
         self.shop: Shop = settings.sections["shop"]
         self.life = Lifecycle(service, **attrs.asdict(settings.lifecycle))
         self.health = Health(service, lifecycle=self.life, **attrs.asdict(settings.health))
@@ -49,13 +48,14 @@ class Wiring:
                 resource={"service.instance.id": f"{service}-{os.getpid()}"},
             )
         )
+        self.observed.follow(self.watched)
         # Those that need it stop before it: what they say on their way out is delivered as well.
-        self.life.add("observe", stop=self._deliver)
+        self.life.add(self.observed)
         self.life.add("registry", stop=self.registry.aclose, depends_on=["observe"])
 
-    def guard(self, name: str, **options: object) -> ratelimit.Guard:
-        """The guard that the configuration calls ``name``, with what only code can say."""
-        return ratelimit.from_config(self.settings.ratelimit[name], name=name, **options)
+    def guard(self, name: str, **options: object) -> ratelimit.Shadow:
+        """The guard that the file calls ``name``: follows it, and keeps what it has counted."""
+        return ratelimit.live(self.watched, name, **options)
 
     def offer(self, address: str, probe: discovery.Probe, server: str) -> None:
         """Register this instance while it is well and serves; gone before ``server`` is."""
@@ -75,7 +75,3 @@ class Wiring:
             return grpc.aio.insecure_channel(address, interceptors=client_interceptors())
 
         return aio_channel(Balancer(service).follow(self.registry), connect=connect)
-
-    def _deliver(self) -> None:
-        report = self.observed.shutdown(context.current().remaining() or 1.0)
-        log.info("telemetry: %s", report.account)

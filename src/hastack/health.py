@@ -37,6 +37,7 @@ import attrs
 
 from . import context as _context
 from ._core import _validate
+from ._core._alive import track
 from ._core._clock import SYSTEM_CLOCK
 from ._core._errors import InvalidArgument
 from ._core._flag import Flag
@@ -175,6 +176,7 @@ class Health:
         self._steps = Steps()
         self._lock = threading.Lock()
         _all.add(self)
+        track(self)
 
     def __repr__(self) -> str:
         return f"<Health {self.name!r}, {len(self._checks)} checks>"

@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from . import context as _context
 from ._core import _validate
+from ._core._alive import track
 from ._core._clock import SYSTEM_CLOCK
 from ._core._errors import (
     InvalidArgument,
@@ -158,6 +159,7 @@ class Lifecycle:
         self._overrun: Overrun | None = None
         self._listeners: tuple[Callable[[Phase], object], ...] = ()
         self._lock = threading.Lock()
+        track(self)
 
     # Describing the service -------------------------------------------------------------
 

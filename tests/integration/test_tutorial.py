@@ -43,7 +43,9 @@ def test_what_is_emphasized_is_what_changed() -> None:
     for step in TUTORIAL["steps"](PAGE):
         if isinstance(step, TUTORIAL["File"]):
             if step.name in before:
-                assert step.emphasized == TUTORIAL["changed"](before[step.name], step.text), step.name
+                assert step.emphasized == TUTORIAL["changed"](before[step.name], step.text), (
+                    step.name
+                )
             before[step.name] = step.text
 
 

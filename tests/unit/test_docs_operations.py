@@ -49,7 +49,9 @@ def test_the_table_of_events_has_their_names_and_severities() -> None:
         elif _WARNED.search(kind):
             assert record == "WARN", kind
         else:
-            assert record.partition(" ")[0] == ("WARN" if kind == "BreakerChanged" else "INFO"), kind
+            assert record.partition(" ")[0] == ("WARN" if kind == "BreakerChanged" else "INFO"), (
+                kind
+            )
 
 
 def test_the_table_of_metrics_is_complete() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, final, 
 import attrs
 
 from hastack import events
+from hastack._core._alive import track
 from hastack._core._clock import SYSTEM_CLOCK
 from hastack._core._errors import ConfigError, ConfigMistake, InvalidArgument
 from hastack._core._validate import seconds
@@ -101,6 +102,7 @@ class Watched(Generic[C]):
         self._hangup = False
         self._reset()
         _alive.add(self)
+        track(self)
 
     def _reset(self) -> None:
         # Also in a forked child: the thread is the parent's, a lock may have been held.

@@ -99,9 +99,6 @@ def open_registry(
     from hastack import config
     from hastack import discovery as library
 
-    from ._config import know_all_sections
-
-    know_all_sections()  # the file is the whole service's
     try:
         settings = config.load(*files).discovery
     except ConfigError as error:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from struct import pack, unpack_from
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
+from hastack._core._alive import track
 from hastack._core._errors import ClosedError
 from hastack._core._fork import renew_in_child
 
@@ -243,6 +244,7 @@ class Object:
         self._btf = ""
         self._strict: Strict | None = None
         self._shared: frozenset[str] = frozenset()
+        track(self)
 
     def __repr__(self) -> str:
         if self._closed:

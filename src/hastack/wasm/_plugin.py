@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, final
 
 from hastack._core import _validate
+from hastack._core._alive import track
 from hastack._core._cancel import BACKGROUND, _current
 from hastack._core._errors import InvalidArgument, ModuleRefused, Trap, WasmError
 
@@ -76,6 +77,7 @@ class Plugin:
         self._give = self._pool.idle.append
         self._once = fresh  # or closed
         self._batches: dict[str, Batch] = {}
+        track(self)
 
     @property
     def instances(self) -> int:
