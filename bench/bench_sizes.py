@@ -54,12 +54,11 @@ def rows():
         yield f"key of a {name}", grown(keyed(limiter), many)
     log = ratelimit.SlidingWindowLog("100/min", key=str, max_keys=many)
     yield "key of a SlidingWindowLog, one call in it", grown(keyed(log), many)
+    limit = ratelimit.ConcurrencyLimit(1, key=str, max_keys=many)
     yield (
         "key of a ConcurrencyLimit, in use",
         grown(
-            lambda number, limit=ratelimit.ConcurrencyLimit(1, key=str, max_keys=many): (
-                limit.try_acquire(key=f"client-{number:08}")
-            ),
+            lambda number: limit.try_acquire(key=f"client-{number:08}"),
             10_000,
         ),
     )
@@ -68,7 +67,7 @@ def rows():
         grown(lambda number: ratelimit.CircuitBreaker(name=f"b{number}"), 1_000),
     )
     yield "adaptive limit", grown(lambda number: ratelimit.AdaptiveLimit(name=f"a{number}"), 1_000)
-    yield "subscription to events", grown(lambda number: events.subscribe(lambda _: None), 1_000)
+    yield "subscription to events", grown(lambda _number: events.subscribe(lambda _: None), 1_000)
     counter = instruments.Metrics(limit=200_000).meter("m").counter("c")
     yield (
         "series of a counter",

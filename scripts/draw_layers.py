@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Draw the import contract of pyproject.toml as docs/layers.svg, so that the picture cannot lie.
 
 usage: draw_layers.py [--write]    without it, exit with 1 when the picture is not the contract's
