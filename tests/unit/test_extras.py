@@ -258,6 +258,15 @@ def test_the_readme_lists_every_extra_and_what_it_brings():
             assert need.name in row[2] or row[2].strip() == "the package of that name", name
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_oldest_engine_that_is_promised_is_one_that_is_taken(machine):
+    from hastack.wasm._advisories import known_bad
+
+    [engine] = [each for each in EXTRAS["wasm"] if each.name == "wasmtime"]
+    oldest = str(engine.specifier).removeprefix(">=")
+    assert known_bad(f"{oldest}.0.0", machine) == ""
+
+
 # What scripts/extras.py keeps ---------------------------------------------------------------
 
 
