@@ -14,7 +14,6 @@ from hastack.ratelimit import Admission, Guard, Hedge, Retry, http_retry_after
 from hastack.ratelimit._plan import settle_all
 
 from . import propagate
-from ._balanced import ServerFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -35,7 +34,7 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _TICK = 0.01
 
 
-class Answered(ServerFailed):
+class Answered(HastackError):
     """An answer that asks for another try.
 
     Attributes:
