@@ -18,10 +18,13 @@ import tempfile
 import time
 import tracemalloc
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-sys.path[:0] = [str(Path(__file__).resolve().parent)]
+if TYPE_CHECKING:
+    from soak_verdict import Row
 
-from soak_verdict import Row, judge
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "support")]
 
 LEAKS = ("memory", "descriptors", "threads", "tasks", "timers")
 
@@ -46,8 +49,11 @@ def sample() -> dict[str, float]:
     }
 
 
-async def soak(seconds: float, leaks: tuple[str, ...], rate: float) -> list[Row]:
+async def soak(
+    seconds: float, *, leaks: tuple[str, ...] = (), rate: float = 150.0, where: bool = False
+) -> list[Row]:
     from soak_parts import Service, background, client, faults
+    from soak_verdict import judge
 
     folder = tempfile.TemporaryDirectory(prefix="hastack-soak-")
     service = Service(Path(folder.name), leaks)
@@ -67,7 +73,7 @@ async def soak(seconds: float, leaks: tuple[str, ...], rate: float) -> list[Row]
                 await asyncio.sleep(every)
                 gc.collect()
                 samples.append(sample())
-                if snapshot is None and time.monotonic() > began + seconds / 2:
+                if where and snapshot is None and time.monotonic() > began + seconds / 2:
                     snapshot = tracemalloc.take_snapshot()
                 if time.monotonic() > due:
                     name, work_of = next(fault)
@@ -75,7 +81,7 @@ async def soak(seconds: float, leaks: tuple[str, ...], rate: float) -> list[Row]
                     await work_of()
                     due = time.monotonic() + min(2.0, seconds / 10)
             rows = judge(samples)
-            if not all(row.flat for row in rows) and snapshot is not None:
+            if snapshot is not None:
                 tell_growth(snapshot)
             for each in work:
                 each.cancel()
@@ -114,6 +120,9 @@ def main() -> int:
     parser.add_argument("minutes", nargs="?", type=float, default=3.0)
     parser.add_argument("--rate", type=float, default=150.0, help="requests per second, about")
     parser.add_argument("--leak", action="append", default=[], choices=LEAKS, help="to be found")
+    parser.add_argument(
+        "--where", action="store_true", help="say where memory grew (which takes some itself)"
+    )
     parser.add_argument("--collector", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.collector:
@@ -125,7 +134,10 @@ def main() -> int:
     logging.getLogger("soak").propagate = True
     logging.lastResort = None
     tracemalloc.start(1)
-    rows = asyncio.run(soak(arguments.minutes * 60.0, tuple(arguments.leak), arguments.rate))
+    leaks, rate = tuple(arguments.leak), arguments.rate
+    rows = asyncio.run(
+        soak(arguments.minutes * 60.0, leaks=leaks, rate=rate, where=arguments.where)
+    )
     print(table(rows))
     return 0 if all(row.flat for row in rows) else 1
 

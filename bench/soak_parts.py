@@ -15,9 +15,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "tests" / "support")]
-
 from etcd_servers import Etcd, binaries
 from whole_stack import Handler, listening
 
@@ -28,6 +25,8 @@ from hastack.contrib.uvicorn import UvicornServer
 from hastack.errors import HastackError
 from hastack.lifecycle import Lifecycle
 from hastack.observe import logs
+
+HERE = Path(__file__).resolve().parent
 
 log = logging.getLogger("soak")
 
@@ -340,5 +339,3 @@ def kernel_objects() -> int:
         return sum(len(list(_kernel.ids(kind))) for kind in ("program", "map", "link"))
     except (HastackError, OSError):
         return 0
-
-
