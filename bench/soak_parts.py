@@ -206,17 +206,19 @@ class Service:
 
     def _leak(self) -> None:
         if "memory" in self.leaks:
-            self.lost.append(bytearray(8192))
-        if "descriptors" in self.leaks and not next(self.turn) % 8:
+            self.lost.append(bytearray(65536))
+        if "descriptors" in self.leaks:
             self.lost.append(os.dup(0))
-        if "threads" in self.leaks and not next(self.turn) % 16:
+        if "threads" in self.leaks and random.random() < 0.5:
             stop = threading.Event()
             threading.Thread(target=stop.wait, daemon=True).start()
             self.lost.append(stop)
-        if "tasks" in self.leaks and not next(self.turn) % 4:
+        if "tasks" in self.leaks:
             self.lost.append(asyncio.get_running_loop().create_task(asyncio.sleep(1e5)))
         if "timers" in self.leaks:
-            self.lost.append(context.timeout(1e5).after_func(lambda: None))
+            ctx = context.timeout(1e5, parent=context.background())
+            ctx.after_func(lambda: None)
+            self.lost.append(ctx)
 
     def end(self) -> None:
         self.watched.stop()

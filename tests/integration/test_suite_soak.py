@@ -34,7 +34,7 @@ def soak(*options):
 
 @pytest.mark.timeout(300)  # a busy machine takes its time until everything is up
 def test_nothing_grows():
-    status, found, text = soak("0.33")
+    status, found, text = soak("0.25")
     assert found == dict.fromkeys(found, "flat"), text
     assert status == 0
     assert "end: stopped after" in text
@@ -45,7 +45,7 @@ def test_nothing_grows():
 @pytest.mark.timeout(300)
 def test_what_is_lost_is_found():
     planted = ("memory", "descriptors", "threads", "tasks", "timers")
-    status, found, text = soak("0.25", *(f"--leak={name}" for name in planted))
+    status, found, text = soak("0.15", *(f"--leak={name}" for name in planted))
     assert status == 1
     grown = {name for name, verdict in found.items() if verdict == "GROWS"}
     assert {"traced KiB", "descriptors", "threads", "tasks", "timers"} <= grown, text
