@@ -16,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 BOOTSTRAP = $(PYTHON) scripts/bootstrap.py --venv $(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types contract docs bench chaos soak wheel surface fmt venv debian clean
+.PHONY: help demo test test-all lint types contract docs bench chaos soak wheel extras surface fmt venv debian clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -64,6 +64,9 @@ soak: debian venv ## everything on under load and faults, 3 minutes: does anythi
 
 wheel: venv ## build dist/*.whl (ARGS="--libbpf FILE --licence FILE" puts a libbpf into it)
 	@$(BIN)/python scripts/bundled_wheel.py $(ARGS)
+
+extras: venv ## each extra alone in a clean environment, newest and oldest (ARGS="web --lowest --write")
+	@$(BIN)/python scripts/extras.py $(or $(ARGS),--lowest)
 
 surface: venv ## write tests/api_surface.txt anew
 	@$(BIN)/python scripts/surface.py --write

@@ -2,8 +2,8 @@
 
     python bench/soak.py [MINUTES]            # 3 by default; or make soak ARGS=10
 
-Prints what was measured in the second quarter of the time beside the last one, and fails when
-something grew by more than its allowance. tracemalloc is on: times say nothing here.
+Prints the least that was measured in the second quarter of the time beside that of the last one, and
+fails when something grew by more than its allowance. tracemalloc is on: times say nothing here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import NamedTuple
 
 # What may be more in the last quarter than in the second: caches fill, allocators keep a page here
@@ -31,14 +30,18 @@ class Row(NamedTuple):
 
 
 def judge(samples: list[dict[str, float]]) -> list[Row]:
-    """Compare the second quarter of the samples with the last; the first one is for warming up."""
+    """Compare the second quarter of the samples with the last; the first one is for warming up.
+
+    The least of each counts: what is busy for a moment is more for a moment, and a leak never
+    gets less again.
+    """
     if len(samples) < 8:
         raise ValueError(f"{len(samples)} samples: expected at least 8")
     quarter = len(samples) // 4
     rows = []
     for name in samples[0]:
         series = [each[name] for each in samples]
-        early, late = median(series[quarter : 2 * quarter]), median(series[-quarter:])
+        early, late = min(series[quarter : 2 * quarter]), min(series[-quarter:])
         absolute, share = ALLOWED[name]
         allowed = absolute + share * early
         rows.append(Row(name, series[0], early, late, allowed, late - early <= allowed))

@@ -85,9 +85,7 @@ class Rule:
         if not self.keyed and not (key is cost is None):
             parameter = "cost" if key is None else "key"
             raise InvalidArgument(parameter, cost or key, "nothing: this guard has no keys")
-        self._key, asked = self._asking(key, cost)
-        self._cost_of: Callable[[HttpRequest], float] | None = asked if callable(asked) else None
-        self._cost: float = 1.0 if callable(asked) else asked
+        self._key, self._cost, self._cost_of = self._asking(key, cost)
         self._methods = None if methods is None else _methods(methods)
         self._path = None if path is None else _pattern(path)
         self._when = when
@@ -116,22 +114,23 @@ class Rule:
             return False
         return self._when is None or bool(self._when(request))
 
-    def _asking(self, key: Any, cost: Any) -> tuple[Any, Any]:
-        """Key and cost, the rule's own before those of the limiter."""
+    def _asking(self, key: Any, cost: Any) -> tuple[Any, float, Any]:
+        """Key, cost and cost function, the rule's own before those of the limiter."""
         if not self.keyed:
-            return None, 1.0
-        if cost is not None and not callable(cost):
-            cost = positive("cost", cost)
-        for each in limits_of(self.limiter):
-            theirs = each._cost if each._cost_of is None else each._cost_of
-            if isinstance(self.limiter, AllOf):
-                if each._key is not None or theirs != 1.0:
+            return None, 1.0, None
+        limiter = self.limiter
+        if isinstance(limiter, AllOf):
+            for each in limiter.limits:
+                if each._key is not None or each._cost_of is not None or each._cost != 1.0:
                     accepted = "limits without a key and a cost of their own; or one rule for each"
-                    raise InvalidArgument("guard", self.limiter, accepted)
-            else:
-                key = each._key if key is None else key
-            cost = theirs if cost is None else cost
-        return key, cost
+                    raise InvalidArgument("guard", limiter, accepted)
+        else:
+            key = limiter._key if key is None else key
+            if cost is None:
+                cost = limiter._cost if limiter._cost_of is None else limiter._cost_of
+        if callable(cost):
+            return key, 1.0, cost
+        return key, 1.0 if cost is None else positive("cost", cost), None
 
     # -- of limiters ----------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ class Instance:
 
     def __init__(self, code: Code, *, fiber: bool = False) -> None:
         self.store: c_void_p | None = None  # for __del__, whatever fails below
+        self.state: Any = None
         self.code = code
         self.fiber = fiber
         self.broken = False
@@ -83,7 +84,8 @@ class Instance:
         self.store = store
         self.context = c_void_p(code.store_context(store))
         code.limiter(store, *code.limits_raw)
-        self.state: Any = code.state() if code.state is not None else None
+        if code.state is not None:
+            self.state = code.state()
         if code.hosts:
             code.running[self.context.value or 0] = self
         if not fiber:
@@ -147,6 +149,9 @@ class Instance:
             if self.code.hosts:
                 self.code.running.pop(self.context.value or 0, None)
             self.code.store_delete(store)
+            end = getattr(self.state, "close", None)
+            if end is not None:
+                end()
 
     def __del__(self) -> None:
         self.close()
