@@ -255,7 +255,9 @@ async def client(service: Service, address, pause: float) -> None:
             try:
                 writer.write(head.encode() + b"\r\n")
                 if not leave:
-                    answer = await asyncio.wait_for(reader.read(), 10.0)
+                    # Not wait_for: before Python 3.12 it may swallow that the task is cancelled.
+                    async with asyncio.timeout(10.0):
+                        answer = await reader.read()
                     outcome = answer[9:12].decode() or "cut"
             except (OSError, TimeoutError) as error:
                 outcome = type(error).__name__
