@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, final
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from hastack._core import _validate
 from hastack._core._alive import track
 from hastack._core._cancel import BACKGROUND, _current
-from hastack._core._errors import InvalidArgument, ModuleRefused, Trap, WasmError
+from hastack._core._errors import InvalidArgument, ModuleRefused, PoolExhausted, Trap, WasmError
 
 from . import _events, _signatures
 from ._abi import adapt
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ._abi._wasi import Output, Wasi
-    from ._cache import Cache
+    from ._cache import Cache, Kept
     from ._instance import Instance
     from ._reader import Facts
     from ._trust import Verified
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ("Plugin", "load", "wat")
 
 FIBERS: Final = 16
+
+_LARGE: Final = 256 << 10
+"""Bytes of a module that is worth a thread for its digest."""
 
 
 @final
@@ -136,12 +140,13 @@ class Plugin:
 
         The guest runs on a stack of its own, on this thread. At each tick of a millisecond it
         gives way to the loop and goes on at its next turn; it is thrown away when its deadline
-        passes or the awaiting task is cancelled. Its instances are apart from those of `call`.
+        passes or the awaiting task is cancelled. Its instances are apart from those of `call`, and
+        when all of them are busy it waits for one, as long as a call may take at most.
         """
         try:
             instance = self._fibers.idle.pop()
         except IndexError:
-            instance = self._fibers.another()
+            instance = await self._in_turn()
         try:
             result = await run(instance, name, args)
         except BaseException as error:
@@ -152,6 +157,25 @@ class Plugin:
         else:
             self._fibers.idle.append(instance)
         return result
+
+    async def _in_turn(self) -> Instance:
+        """An instance for a call beside the loop.
+
+        Whoever is busy gives way at each tick, so that more calls than instances are begun on one
+        loop as a matter of course: refusing them would refuse a burst of any size above that.
+        """
+        from asyncio import sleep
+
+        limit = self._code.limits.deadline
+        left = _current.get(BACKGROUND).remaining()
+        until = monotonic() + (limit if left is None else min(limit, left))
+        while True:
+            try:
+                return self._fibers.another()
+            except PoolExhausted:
+                if monotonic() >= until:
+                    raise
+            await sleep(0)
 
     def call_many(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a function many times in one crossing; for functions of numbers and bytes.
@@ -342,18 +366,19 @@ def load(
     _validate.integer("instances", instances)
     _validate.integer("warm", warm, minimum=0)
     grants = grants_of(imports)
-    digest = hashlib.sha256(data).hexdigest()
+    find_digest = _digesting(data)
     verified, facts, artefact = _admitted(
-        data, digest, name, trust=trust, signature=signature, limits=limits, cache=cache
+        data, find_digest, name, trust=trust, signature=signature, limits=limits, cache=cache
     )
+    digest = find_digest()
     adapted = adapt(facts, grants, functions or {}, wasi=wasi, config=config)
     if artefact is not None:
-        module = compiled(artefact, limits)
+        module = compiled(artefact.raw, limits, artefact.start)
     elif isolate_compiler:
-        artefact = compiler.compile(data, limits)
+        made = compiler.compile(data, limits)
         if cache is not None:
-            cache.keep(digest, limits, facts, artefact)
-        module = compiled(artefact, limits)
+            cache.keep(digest, limits, facts, made)
+        module = compiled(made, limits)
     else:
         module = library().module(engine(limits.stack).handle, data)
     if _events.COMPILED.subscribers:
@@ -371,31 +396,55 @@ def load(
     return plugin
 
 
+def _digesting(data: bytes) -> Callable[[], str]:
+    """The digest of a module, found beside whatever else is done meanwhile."""
+    if len(data) < _LARGE:
+        known = hashlib.sha256(data).hexdigest()
+        return lambda: known
+    found: list[str] = []
+
+    def find() -> None:
+        found.append(hashlib.sha256(data).hexdigest())  # lets go of the interpreter
+
+    thread = threading.Thread(target=find, name="hastack-wasm-digest")
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads
+        find()
+        return lambda: found[0]
+
+    def wait() -> str:
+        thread.join()
+        return found[0]
+
+    return wait
+
+
 def _admitted(
     data: bytes,
-    digest: str,
+    find_digest: Callable[[], str],
     name: str,
     *,
     trust: Trust | Unsigned | None,
     signature: bytes | None,
     limits: Limits,
     cache: Cache | None,
-) -> tuple[Verified | None, Facts, bytes | None]:
+) -> tuple[Verified | None, Facts, Kept | None]:
     """Everything that is decided before anything is compiled."""
     verified = artefact = None
     try:
         if len(data) > limits.module_bytes:
             raise ModuleRefused([f"module_bytes {len(data):,}, at most {limits.module_bytes:,}"])
         if isinstance(trust, Trust):
-            verified = trust._judge(data, digest, name, signature)
+            verified = trust._judge(data, find_digest, name, signature)
             if _events.VERIFIED.subscribers:
-                signed_by = ", ".join(verified.identities)
+                signed_by, digest = ", ".join(verified.identities), find_digest()
                 _events.VERIFIED.publish(
                     _events.PluginVerified(plugin=name, digest=digest, detail=signed_by)
                 )
         elif not isinstance(trust, Unsigned):
             raise InvalidArgument("trust", trust, "a Trust, or Unsigned() for what nobody signed")
-        found = cache.find(digest, limits) if cache is not None else None
+        found = cache.find(find_digest(), limits) if cache is not None else None
         if found is None:
             return verified, admit(data, limits), None
         facts, artefact = found
@@ -406,7 +455,7 @@ def _admitted(
     except WasmError as error:
         if _events.REFUSED.subscribers:
             _events.REFUSED.publish(
-                _events.PluginRefused(plugin=name, digest=digest, detail=str(error))
+                _events.PluginRefused(plugin=name, digest=find_digest(), detail=str(error))
             )
         raise
 
