@@ -12,7 +12,7 @@ from hastack.ratelimit._decision import decision
 from hastack.ratelimit._limiter import RateLimiter
 
 from ._http_keys import BodyCost
-from ._limit_fields import Policy, Standing, limits_of, policy_of
+from ._limit_fields import Policy, Standing, limits_of, policy_of, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -95,7 +95,7 @@ class Rule:
         # What is held until the response has ended, and given back then.
         self.held: bool = self.keyed and self.limiter._settles
         self._unit = cost.per if isinstance(cost, BodyCost) else 0
-        self._policies: dict[Any, tuple[Any, Policy]] = {}
+        self._policies: dict[Any, tuple[Any, Any, Policy]] = {}
 
     def __repr__(self) -> str:
         where = f" for {self.template}" if self.template else ""
@@ -196,16 +196,16 @@ class Rule:
 
     def _policy(self, limiter: RateLimiter) -> Policy:
         """`policy_of`, computed again only when the limit has changed."""
-        shape = (
-            getattr(limiter, "rate", None),
-            getattr(limiter, "burst", None),
-            getattr(limiter, "limit", None),
-            getattr(limiter, "window", None),
-        )
         known = self._policies.get(limiter)
-        if known is None or known[0] != shape:
-            known = self._policies[limiter] = (shape, policy_of(limiter))
-        return known[1]
+        if known is None:
+            look = shape_of(limiter)
+            known = self._policies[limiter] = (look, look(limiter), policy_of(limiter))
+        look, shape, policy = known
+        now = look(limiter)
+        if now != shape:
+            policy = policy_of(limiter)
+            self._policies[limiter] = (look, now, policy)
+        return policy
 
 
 def _guards(guard: Any, *, shadow: bool) -> tuple[Any, Any]:

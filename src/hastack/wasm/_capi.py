@@ -82,7 +82,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...] | None]]] = {
     "wasmtime_module_new": (_P, (_P, c_char_p, _S, _P)),
     "wasmtime_module_delete": (None, (_P,)),
     "wasmtime_module_serialize": (_P, (_P, _P)),
-    "wasmtime_module_deserialize": (_P, (_P, c_char_p, _S, _P)),
+    "wasmtime_module_deserialize": (_P, (_P, _P, _S, _P)),
     "wasmtime_linker_new": (_P, (_P,)),
     "wasmtime_linker_delete": (None, (_P,)),
     "wasmtime_linker_define": (_P, (_P, _P, c_char_p, _S, c_char_p, _S, _P)),

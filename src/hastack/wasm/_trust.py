@@ -20,7 +20,7 @@ from ._revocation import read as read_revocations
 from ._signature import Signature, Signed, attach, encode, hashes, message, parse, split
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from ._floors import Floors
     from ._revocation import Revocations
@@ -181,24 +181,27 @@ class Trust:
             NotTrusted: It is not signed as demanded, revoked, too old, or says something else of
                 itself than it is.
         """
-        return self._judge(module, hashlib.sha256(module).hexdigest(), name, signature, now)
+        digest = hashlib.sha256(module).hexdigest()
+        return self._judge(module, lambda: digest, name, signature, now)
 
     def _judge(
         self,
         module: bytes,
-        digest: str,
+        find_digest: Callable[[], str],
         name: str,
         signature: bytes | None = None,
         now: float | None = None,
     ) -> Verified:
-        """What `verify` does, for who has the digest of the module already."""
+        """What `verify` does, for who has the digest of the module, or will have it."""
         now = time.time() if now is None else now
         expires = self._listed.expires if self._listed is not None else None
         if expires is not None and now >= expires:
             raise NotTrusted("list of revocations has expired")
+        inside, content = split(module)
+        wanted = hashes(content)
+        digest = find_digest()
         if digest in self._revoked:
             raise NotTrusted("module is revoked")
-        inside, content = split(module)
         if signature is not None and inside is not None:
             raise NotTrusted("signed inside and beside: which one counts?")
         data = signature if signature is not None else inside
@@ -207,7 +210,7 @@ class Trust:
         manifest = manifest_of(module)
         imports = imported(module)
         require = self._demanded(name, manifest, imports, now)
-        valid = self._valid(data, hashes(content))
+        valid = self._valid(data, wanted)
         picked = chosen([(one.identity, one.role) for one in valid], require)
         if picked is None:
             missing = ", ".join(f"{count} {role}" for role, count in sorted(require.items()))
