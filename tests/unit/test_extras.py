@@ -224,8 +224,8 @@ def asked_extras(mark: str) -> set[str]:
 
 # What packages of extras need themselves, and hastack lists elsewhere because it imports it: small
 # foundations of their fields. anyio: starlette, httpx; click: uvicorn, flask; cffi: cryptography;
-# protobuf: grpcio-health-checking.
-FOUNDATIONS = {"anyio", "cffi", "click", "protobuf"}
+# protobuf: grpcio-health-checking; urllib3: requests.
+FOUNDATIONS = {"anyio", "cffi", "click", "protobuf", "urllib3"}
 
 
 @pytest.mark.parametrize("extra", sorted(EXTRAS))
