@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import http.client
@@ -11,9 +10,9 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 
 import pytest
+from asgi_servers import TOKEN, served
 
 from hastack import events, health, ratelimit
 from hastack.config import Secret
@@ -21,31 +20,7 @@ from hastack.contrib.dashboard import Dashboard, DashboardAction
 from hastack.errors import InvalidArgument
 from hastack.ratelimit import AdaptiveLimit, CircuitBreaker, ConcurrencyLimit, TokenBucket
 
-uvicorn = pytest.importorskip("uvicorn")
-
-TOKEN = "a-token-of-some-length"
-HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-
-
-@contextlib.contextmanager
-def served(app) -> Iterator[int]:
-    """The application under uvicorn, on a port that is bound before anybody connects."""
-    sock = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on")
-    server = uvicorn.Server(config)
-
-    async def serve() -> None:
-        await server.serve(sockets=[sock])
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
-    thread.start()
-    try:
-        yield sock.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join(30.0)
-        sock.close()
-        assert not thread.is_alive()
+pytest.importorskip("uvicorn")
 
 
 def ask(port, path="/snapshot.json", *, method="GET", body=None, **headers):
