@@ -13,9 +13,9 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 
 @contextlib.contextmanager
-def served(app) -> Iterator[int]:
+def served(app, *, port: int = 0) -> Iterator[int]:
     """The application under uvicorn, on a port that is bound before anybody connects."""
-    sock = socket.create_server(("127.0.0.1", 0))
+    sock = socket.create_server(("127.0.0.1", port))
     import uvicorn
 
     config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -79,6 +80,8 @@ def top(
         except Unusable as error:
             raise click.UsageError(str(error)) from None
     looks = 1 if once else count
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name may be more than the terminal can say
     live = sys.stdout.isatty() and not once and not as_json
     try:
         if live:

@@ -149,9 +149,7 @@ def _section(
         for column in columns:
             text = column.text(row)
             # No markup: what stands there is not ours.
-            cells.append(
-                _text.Text(text if not plain else text.encode("ascii", "replace").decode())
-            )
+            cells.append(_text.Text(text))
         table.add_row(*cells, style="dim" if lost else None)
     if len(rows) > most:
         table.add_row(_text.Text(f"and {len(rows) - most} more", style="dim"))
