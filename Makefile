@@ -16,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 BOOTSTRAP = $(PYTHON) scripts/bootstrap.py --venv $(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types contract docs bench chaos wheel surface fmt venv debian clean
+.PHONY: help demo test test-all lint types contract docs bench chaos wheel extras surface fmt venv debian clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -61,6 +61,9 @@ chaos: debian venv ## 1,000 random fault schedules against real etcd servers (AR
 
 wheel: venv ## build dist/*.whl (ARGS="--libbpf FILE --licence FILE" puts a libbpf into it)
 	@$(BIN)/python scripts/bundled_wheel.py $(ARGS)
+
+extras: venv ## each extra alone in a clean environment, newest and oldest (ARGS="web --lowest --write")
+	@$(BIN)/python scripts/extras.py $(or $(ARGS),--lowest)
 
 surface: venv ## write tests/api_surface.txt anew
 	@$(BIN)/python scripts/surface.py --write

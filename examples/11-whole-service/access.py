@@ -56,7 +56,9 @@ class AccessLog:
 def follow(path: Path, wiring: Wiring) -> logs.SchemaTracker:
     """Read the lines back while they are written: schemas that follow, and metrics."""
     tracker = logs.SchemaTracker()
-    engine = logs.Engine(logs.Follow(path, poll=0.1), stages=[tracker])
+    engine = logs.Engine(
+        logs.Follow(path, poll=0.1), parser=logs.LiveParser(wiring.watched), stages=[tracker]
+    )
     seen = wiring.observed.metrics.meter("shop").counter("shop.requests")
 
     def count(batch) -> None:

@@ -108,17 +108,18 @@ def limits(wiring: Wiring) -> list[Rule]:
 
 
 def policy(wiring: Wiring) -> wasm.Swap:
-    """Who may do what: a plugin that its owner signed, changed when the file is."""
-    signer = wasm.PublicKey.from_pem(wiring.shop.signer.read_bytes())
-    swap = wasm.Swap(
+    """Who may do what: a plugin that its owner signed, changed when its file is."""
+    swap = wasm.live(
+        wiring.watched,
         "policy",
-        trust=wasm.Trust([wasm.Signer(signer, "owner")], manifest=True),
-        limits=wasm.Limits(deadline=0.25, memory="1MiB"),
-        # A new one has to answer first, then answers with the old one standing by.
+        # A new one has to answer first; then it answers, with the old one standing by.
         health=lambda plugin: plugin.allow(b"GET", b"/stock/tea"),
         plan=wasm.Plan(trial=10),
     )
-    swap.look(wiring.shop.plugins)
+    path = wiring.watched.current.sections["wasm"].plugins["policy"].path
+    end = swap.watch(path.parent, every=0.2)
+    wiring.life.add("policy-file", stop=end, depends_on=["observe"])
+    wiring.life.add("policy", stop=swap.close, depends_on=["policy-file"])
     return swap
 
 
@@ -156,8 +157,6 @@ async def main(path: str) -> None:
     )
 
     life = wiring.life
-    life.add("policy", start=lambda: None, stop=plugin.close, depends_on=["observe"])
-    life.add("plugins", stop=plugin.watch(wiring.shop.plugins, every=0.2), depends_on=["policy"])
     life.add("inventory", stop=orders.channel.close, depends_on=["registry"])
     life.add(
         UvicornServer(

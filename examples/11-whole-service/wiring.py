@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import grpc.aio
 
-from hastack import config, context, discovery, observe, ratelimit
+from hastack import config, discovery, observe, ratelimit
 from hastack.config import Config  # noqa: F401  # for commands that read the file
 from hastack.contrib.grpc_aio import client_interceptors
 from hastack.contrib.grpc_balance import aio_channel
@@ -24,8 +24,6 @@ log = logging.getLogger("shop")
 class Shop:
     """The shop's own table."""
 
-    plugins: Path = config.setting(Path("plugins"), help="Where policy.wasm is looked for.")  # noqa: RUF009
-    signer: Path = config.setting(Path("signer.pem"), help="Whose policies are obeyed.")  # noqa: RUF009
     logs: Path = config.setting(Path("logs"), help="Where access logs are written.")  # noqa: RUF009
 
 
@@ -50,8 +48,9 @@ class Wiring:
                 resource={"service.instance.id": f"{service}-{os.getpid()}"},
             )
         )
+        self.observed.follow(self.watched)
         # Those that need it stop before it: what they say on their way out is delivered as well.
-        self.life.add("observe", stop=self._deliver)
+        self.life.add(self.observed)
         self.life.add("registry", stop=self.registry.aclose, depends_on=["observe"])
 
     def guard(self, name: str, **options: object) -> ratelimit.Shadow:
@@ -76,7 +75,3 @@ class Wiring:
             return grpc.aio.insecure_channel(address, interceptors=client_interceptors())
 
         return aio_channel(Balancer(service).follow(self.registry), connect=connect)
-
-    def _deliver(self) -> None:
-        report = self.observed.shutdown(context.current().remaining() or 1.0)
-        log.info("telemetry: %s", report.account)

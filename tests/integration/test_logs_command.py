@@ -65,12 +65,16 @@ def test_infer_shows_each_format_with_confidence_and_examples(file: Path, tmp_pa
     assert "100% (>91%)" in rows["level"]
     assert "declared" in rows["size"]
     assert rows["client"].split()[1] == "ip"
-    assert not err
+    assert err.startswith("2 of 122 lines are of no known format, for example ")
+    _, err = run("infer", file, "--sample", "5")
+    assert "of 50 lines looked at" in err or not err  # whether one of the two is in the sample
     saved = tmp_path / "schemas.json"
     out, _ = run("infer", "-", "--json", "--save", saved, given=file.read_bytes())
     assert {schema["format"] for schema in json.loads(out)} == {"nginx.combined", "json", "logfmt"}
     out, _ = run("parse", file, "--schema", saved, "--where", "took > 38ms and took < 1s", "-q")
     assert [json.loads(line)["took"] for line in out.splitlines()] == [0.25, 0.5, 0.75, 0.039]
+    _, err = run("infer", "-", given=b"a=1 b=2\n\n" * 3)
+    assert not err  # an empty line is nobody's
     _, err = run("infer", "-", given=b"", status=1)
     assert "empty" in err
     _, err = run("infer", "-", given=b"no format at all\n", status=1)

@@ -208,6 +208,34 @@ def test_a_directory_is_looked_at(tmp_path: Path) -> None:
             plugin.watch(tmp_path, every=0)
 
 
+def test_any_function_may_be_where_versions_come_from(caplog) -> None:
+    trust = Trust([Signer(KEY.public, "ada")])
+    there: list[object] = [None]
+
+    def source() -> object:
+        if isinstance(there[0], Exception):
+            raise there[0]
+        return there[0]
+
+    with swap(trust=trust) as plugin:
+        assert not plugin.look(source)
+        there[0] = version(1), sign(version(1), KEY, detached=True)
+        assert plugin.look(source)
+        assert not plugin.look(source)
+        end = plugin.watch(source, every=0.01)
+        there[0] = ValueError("the shelf is empty")
+        ends = time.monotonic() + 20.0
+        while not caplog.records:
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+        there[0] = sign(version(2), KEY)
+        while plugin.call("v") != (2, 2):
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+        end()
+    assert len(caplog.records) == 1  # told once, however often it failed
+
+
 def test_the_last_good_version_is_there_after_a_restart(tmp_path: Path) -> None:
     floors = Floors(tmp_path / "floors.json")
     trust = Trust([Signer(KEY.public, "ada")], floors=floors)

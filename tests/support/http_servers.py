@@ -77,6 +77,8 @@ def on_a_loop(start):
                 found["port"] = port
                 ready.set()
                 await found["stop"].wait()
+        except BaseException as error:
+            found["error"] = error
         finally:
             ready.set()
 
@@ -84,9 +86,12 @@ def on_a_loop(start):
     thread.start()
     try:
         assert ready.wait(WAIT)
+        if "error" in found:
+            raise found["error"]
         yield found["port"]
     finally:
-        found["loop"].call_soon_threadsafe(found["stop"].set)
+        if not found["loop"].is_closed():
+            found["loop"].call_soon_threadsafe(found["stop"].set)
         thread.join(WAIT)
         assert not thread.is_alive()
 
@@ -128,10 +133,12 @@ def serving_aiohttp(make_app):
     @contextlib.asynccontextmanager
     async def start():
         sock = listening()
-        runner = web.AppRunner(make_app(), handler_cancellation=True, access_log=None)
+        runner = web.AppRunner(
+            make_app(), handler_cancellation=True, access_log=None, shutdown_timeout=1
+        )
         await runner.setup()
         try:
-            await web.SockSite(runner, sock, shutdown_timeout=1).start()
+            await web.SockSite(runner, sock).start()
             yield sock.getsockname()[1]
         finally:
             await runner.cleanup()

@@ -2,6 +2,9 @@
 
 import datetime as dt
 import enum
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -683,3 +686,27 @@ def test_explain(tmp_path):
     assert sources["lifecycle.stop"] == (10.0, "default")
     with pytest.raises(ConfigError):
         config.explain(env=None, override={"x": 1})
+
+
+_ONE_FILE = """
+import sys
+from hastack import config
+assert not any(name.startswith(("hastack.observe", "hastack.wasm")) for name in sys.modules)
+tables = {"observe": {"service": "shop"}, "logs": {"formats": ["logfmt"]}, "wasm": {"plugins": {}}}
+loaded = config.load(env={"HASTACK_OBSERVE__QUEUE__SHARDS": "2"}, override=tables)
+print(loaded.sections["observe"].service, loaded.sections["observe"].queue.shards)
+print(loaded.sections["logs"].formats, dict(loaded.sections["wasm"].plugins))
+"""
+
+
+def test_a_file_means_the_same_to_a_process_that_does_not_use_all_packages():
+    done = subprocess.run(
+        [sys.executable, "-c", _ONE_FILE],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(config.__file__).parents[1])},
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split() == ["shop", "2", "('logfmt',)", "{}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import subprocess
 import sys
@@ -146,6 +147,43 @@ def test_the_base_install_is_enough_for_everything_that_is_no_opt_in() -> None:
     run(BARE + f"    import importlib\n    for name in {names!r}: importlib.import_module(name)")
 
 
+PACKAGES_OF_THEIR_OWN = [
+    name
+    for name in map(module_name, SOURCES)
+    if not any(part.startswith("_") for part in name.split(".")[1:]) and not name.startswith(OPT_IN)
+]
+
+
+def test_a_module_of_the_base_install_brings_nothing_even_where_it_is_installed() -> None:
+    """Each public module in an interpreter of its own: what is there must not be taken either."""
+    code = """
+        import importlib, json, os, sys
+        before = set(sys.modules)
+        for name in {names!r}:
+            read, write = os.pipe()
+            if not os.fork():  # each begins where this interpreter began
+                importlib.import_module(name)
+                tops = sorted({{each.partition(".")[0] for each in set(sys.modules) - before}})
+                os.write(write, json.dumps([name, tops]).encode())
+                os._exit(0)
+            os.close(write)
+            with os.fdopen(read) as answer:
+                print(answer.read())
+            os.wait()
+        """
+    found = run(textwrap.dedent(code).format(names=PACKAGES_OF_THEIR_OWN))
+    answers = dict(json.loads(line) for line in found.splitlines())
+    assert set(answers) == set(PACKAGES_OF_THEIR_OWN)
+    allowed = set(sys.stdlib_module_names) | OURS | BASE | {"typing_extensions"}
+    taken = {name: set(tops) - allowed for name, tops in answers.items()}
+    assert not {name: tops for name, tops in taken.items() if tops}
+
+
+def test_what_reads_no_configuration_does_without_cattrs() -> None:
+    names = ("hastack.config", "hastack.lifecycle", "hastack.observe", "hastack.discovery.registry")
+    assert run(f"import sys, {', '.join(names)}; print('cattrs' in sys.modules)") == "False\n"
+
+
 def contrib_modules() -> list[str]:
     return [n for n in map(module_name, SOURCES) if n.startswith("hastack.contrib.")]
 
@@ -216,15 +254,12 @@ def test_third_party_packages_come_in_through_require_only(path: Path) -> None:
 
 
 def requirements() -> list[tuple[str, str, str]]:
-    found = []
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call) or path.name == "_extras.py":
-                continue
-            if ast.unparse(node.func).endswith(("require", "require_grpc")):
-                module = ast.literal_eval(node.args[0]) if node.args else "grpc"
-                extra = next(ast.literal_eval(k.value) for k in node.keywords if k.arg == "extra")
-                found.append((module_name(path), module, extra))
+    spec = importlib.util.spec_from_file_location("m", ROOT / "scripts" / "extras_modules.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: list[tuple[str, str, str]] = module.requirements(SRC)
     return found
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta, timezone
 import pytest
 from log_lines import NOW, T
 
-from hastack.errors import InvalidArgument
+from hastack.errors import InvalidArgument, MissingDependency
 from hastack.observe import logs
 from hastack.observe.logs import combinators as c
 from hastack.observe.logs import formats
@@ -181,6 +181,25 @@ def test_formats_of_one_order_are_asked_in_it_however_the_lines_come():
     parser = logs.Parser([opaque, word])
     for line, name in [("abc", "word"), ("abx", "opaque"), ("abc", "word"), ("abx", "opaque")]:
         assert parser.parse_lines([line]).formats[0].name == name
+
+
+def absent(line):
+    raise MissingDependency("msgspec", "logs")
+
+
+def test_a_missing_package_is_no_fault_of_the_line():
+    """Lines that nobody reads for want of a package must not look like lines of no known format."""
+    needy = formats.Format("needy", absent)
+    parser = logs.Parser([needy])
+    for work in (
+        lambda: needy.try_parse("x"),
+        lambda: needy.explain("x"),
+        lambda: parser.parse("x"),
+        lambda: parser.parse_lines(["x"] * 10),
+        lambda: parser.parse_lines([b"\xff", b"x"]),
+    ):
+        with pytest.raises(MissingDependency, match=r"pip install 'hastack\[logs\]'"):
+            work()
 
 
 def test_a_format_that_fails_loses_no_line():

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -372,6 +373,61 @@ def test_what_is_revoked_counts_no_more() -> None:
         one(revoked=[ADA.public.id]).verify(signed, name="any")
     with pytest.raises(NotTrusted, match="revoked"):
         one(revoked=[hashlib.sha256(signed).hexdigest()]).verify(signed, name="any")
+
+
+def test_lists_of_revocations_are_signed_and_never_get_older(tmp_path: Path) -> None:
+    signed = sign(PLAIN, ADA)
+    trust = one(revokers=[BOB.public], revoked=["0" * 64], floors=Floors(tmp_path / "floors"))
+    trust.verify(signed, name="any")
+    second = wasm.revoke([ADA.public.id], BOB, serial=2)
+    assert trust.revoke(second).revoked == {ADA.public.id}
+    with pytest.raises(NotTrusted, match="nobody known"):
+        trust.verify(signed, name="any")
+    trust.revoke(second)  # the same once more
+    digest = hashlib.sha256(signed).hexdigest()
+    trust.revoke(wasm.revoke([digest], BOB, serial=3))  # a whole one: the key counts again
+    with pytest.raises(NotTrusted, match="revoked"):
+        trust.verify(signed, name="any")
+    # Neither this policy nor one after a restart takes an older one.
+    again = one(revokers=[BOB.public], floors=Floors(tmp_path / "floors"))
+    for each in (trust, again, one(revokers=[BOB.public])):
+        if each is not again and each is not trust:
+            each.revoke(wasm.revoke([], BOB, serial=3))
+        with pytest.raises(NotTrusted, match="older than 3"):
+            each.revoke(second)
+
+
+def test_lists_of_revocations_that_are_none() -> None:
+    trust = one(revokers=[BOB.public])
+    good = wasm.revoke([ADA.public.id], BOB, serial=1)
+    for broken in (
+        b"",
+        b"[]",
+        b"{}",
+        good.replace(b'"serial":1', b'"serial":2'),
+        good.replace(b'"revoked":["', b'"revoked":["' + b"0" * 32 + b'","'),
+        wasm.revoke([], EVE, serial=9),
+        b" " * (5 << 20),
+        b"[" * 100_000,
+    ):
+        with pytest.raises(NotTrusted, match="revocations"):
+            trust.revoke(broken)
+    with pytest.raises(InvalidArgument, match="revoked"):
+        wasm.revoke(["ada"], BOB, serial=1)
+    with pytest.raises(InvalidArgument, match="serial"):
+        wasm.revoke([], BOB, serial=0)
+
+
+def test_whoever_holds_lists_back_gains_nothing() -> None:
+    trust = one(revokers=[BOB.public])
+    signed = sign(PLAIN, ADA)
+    ends = time.time() + 1000.0
+    with pytest.raises(NotTrusted, match="expired"):
+        trust.revoke(wasm.revoke([], BOB, serial=1, expires=1.0))
+    trust.revoke(wasm.revoke([], BOB, serial=1, expires=ends))
+    trust.verify(signed, name="any", now=ends - 1.0)
+    with pytest.raises(NotTrusted, match="expired"):
+        trust.verify(signed, name="any", now=ends)
 
 
 def test_manifests_say_what_a_module_is() -> None:

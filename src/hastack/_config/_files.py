@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import stat
@@ -81,7 +80,9 @@ class TomlFile:
             mark = (now.st_mtime_ns, now.st_size, now.st_ino, now.st_dev)
             if self._seen is not None and self._seen[0] == mark:
                 return self._seen[1]
-            digest = hashlib.blake2b(_read(self.name), digest_size=16).hexdigest()
+            from hashlib import blake2b  # brings OpenSSL
+
+            digest = blake2b(_read(self.name), digest_size=16).hexdigest()
         except OSError as error:
             self._seen = None
             return f"unreadable: {error.errno}"

@@ -6,16 +6,13 @@ import datetime as dt
 import tomllib
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
-
-from cattrs import Converter
-from cattrs.errors import StructureHandlerNotFoundError
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from hastack._core._errors import InvalidArgument
 
 from ._quantities import EnvText, UnfitError, kind_of, parse_seconds, plain_number, shown
 from ._secret import Secret
-from ._types import Hint, mark_of, origin_of
+from ._types import Hint, mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,21 +135,6 @@ def _quantity(value: object, hint: Hint) -> Any:
     return mark.parse(value)
 
 
-def _converter() -> Converter:
-    converter = Converter()
-    for kind, hook in {
-        bool: _bool, int: _int, float: _float, str: _str, Secret: _secret, Path: _path,
-        dt.timedelta: _timedelta, dt.datetime: _moment, dt.date: _moment, dt.time: _moment,
-    }.items():  # fmt: skip
-        converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook_func(lambda hint: origin_of(hint) is Literal, _literal)
-    converter.register_structure_hook_func(lambda hint: mark_of(hint) is not None, _quantity)
-    return converter
-
-
-_CONVERTER = _converter()
-
-
 def register_type(kind: type[T], parse: Callable[[Any], T], *, accepted: str) -> None:
     """Teach config a type for single values.
 
@@ -181,7 +163,9 @@ def register_type(kind: type[T], parse: Callable[[Any], T], *, accepted: str) ->
         except Exception as error:
             raise UnfitError(f"{_what(value)} does not fit", accepted) from error
 
-    _CONVERTER.register_structure_hook(kind, hook)
+    from ._converter import CONVERTER
+
+    CONVERTER.register_structure_hook(kind, hook)
 
 
 def structure_leaf(value: object, hint: Hint) -> Any:
@@ -195,9 +179,11 @@ def structure_leaf(value: object, hint: Hint) -> Any:
     # By hand, because versions of cattrs differ in what they ask first about an IntEnum.
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _enum(value, hint)
+    from ._converter import CONVERTER, Untaught
+
     try:
-        return _CONVERTER.structure(value, hint)
-    except StructureHandlerNotFoundError:
+        return CONVERTER.structure(value, hint)
+    except Untaught:
         raise InvalidArgument(
             "into", hint, "types that config knows; see hastack.config.register_type"
         ) from None

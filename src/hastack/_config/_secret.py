@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import NoReturn, final
 
 from hastack._core._errors import InvalidArgument
@@ -47,7 +46,9 @@ class Secret:
         if not isinstance(other, Secret):
             return NotImplemented
         encoding = ("utf-8", "surrogatepass")
-        return hmac.compare_digest(self._text.encode(*encoding), other._text.encode(*encoding))
+        from hmac import compare_digest  # brings OpenSSL
+
+        return compare_digest(self._text.encode(*encoding), other._text.encode(*encoding))
 
     def __hash__(self) -> int:
         return hash((Secret, self._text))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Mapping  # noqa: TC003  # annotations are resolved at runtime
 from pathlib import Path  # noqa: TC003  # the same
 from types import MappingProxyType
@@ -349,8 +351,16 @@ def section(name: str, settings: type[T]) -> Section[T]:
     return known
 
 
+# hastack's own sections. One file serves processes that import different packages, so each of
+# them must know all; named as text, because the packages stand above this one.
+_OWN = ("hastack.observe._options", "hastack.observe.logs._settings", "hastack.wasm._settings")
+
+
 def registered_sections() -> dict[str, type]:
     """The settings class of each registered section."""
+    for module in _OWN:
+        if module not in sys.modules:
+            importlib.import_module(module)
     return {name: each.settings for name, each in list(_sections.items())}
 
 

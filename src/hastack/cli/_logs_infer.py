@@ -10,6 +10,8 @@ from hastack._core._extras import require
 from ._logs import NOTHING, clean_end, lines_of, parser_of, plain_count, source_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import click
     from rich.console import Console
     from rich.table import Table
@@ -23,6 +25,8 @@ else:
     Text = require("rich.text", extra="cli").Text
 
 __all__ = ("infer",)
+
+_SHOWN = 60  # characters of a line of no known format
 
 
 @click.command()
@@ -40,7 +44,8 @@ def infer(
 ) -> None:
     """Show the fields of each format in FILE: type, how sure that is, examples.
 
-    All lines are read; a sample of them without bias is looked at. Exit status 1: no line is of a
+    All lines are read; a sample of them without bias is looked at. What of it is of no known format
+    is counted on standard error. Exit status 1: no line is of a
     known format.
     """
     clean_end(lambda: _infer(files, sample, formats, save, as_json=as_json))
@@ -65,11 +70,14 @@ def _infer(
             yield line
 
     source = source_of(files)
-    schemas = logs.infer(counted(), sample=sample, parser=parser_of(formats))
+    watched = _Watched(parser_of(formats))
+    schemas = logs.infer(counted(), sample=sample, parser=watched)
     for name, reason in source.tallies().damaged.items():
         click.echo(f"{name}: {reason}; what could be read counts", err=True)
     if save is not None:
         schemas.save(save)
+    if schemas and watched.unknown:
+        click.echo(watched.about_unknown(count), err=True)
     if as_json:
         click.echo(json.dumps([schema.to_data() for schema in schemas.values()], indent=2))
         return 0 if schemas else 1
@@ -90,6 +98,35 @@ def _infer(
         console.print(Text.assemble((schema.format, "bold"), f"  {_about(schema)}"))
         console.print(_table(schema, console.width))
     return 0
+
+
+class _Watched:
+    """A parser that remembers which of the lines it was given no format reads."""
+
+    def __init__(self, parser: Any) -> None:
+        self._parser = parser
+        self.looked_at = 0
+        self.unknown: list[str | bytes] = []
+
+    def parse_lines(self, lines: Iterable[str | bytes], /) -> Any:
+        """Like the parser's own."""
+        batch = self._parser.parse_lines(lines)
+        self.looked_at += batch.counts.lines
+        self.unknown += [each.line for each in batch.rejects if each.reason != "empty"]
+        return batch
+
+    def about_unknown(self, count: int) -> str:
+        """How many lines they are, and one of them."""
+        found, first = len(self.unknown), self.unknown[0]
+        text = first if isinstance(first, str) else first.decode("utf-8", "backslashreplace")
+        shown = text.strip() if len(text.strip()) <= _SHOWN else f"{text.strip()[:_SHOWN]}..."
+        sampled = "" if self.looked_at == count else " looked at"
+        are = "is" if found == 1 else "are"
+        return (
+            f"{plain_count(found)} of {plain_count(self.looked_at)} lines{sampled} {are} of no known "
+            f"format, for example {shown!r}; hastack logs explain says why, hastack logs templates "
+            "what they have in common"
+        )
 
 
 def _about(schema: Schema) -> str:

@@ -12,7 +12,7 @@ from hastack.ratelimit._decision import decision
 from hastack.ratelimit._limiter import RateLimiter
 
 from ._http_keys import BodyCost
-from ._limit_fields import Policy, Standing, limits_of, policy_of
+from ._limit_fields import Policy, Standing, limits_of, policy_of, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -85,9 +85,7 @@ class Rule:
         if not self.keyed and not (key is cost is None):
             parameter = "cost" if key is None else "key"
             raise InvalidArgument(parameter, cost or key, "nothing: this guard has no keys")
-        self._key, asked = self._asking(key, cost)
-        self._cost_of: Callable[[HttpRequest], float] | None = asked if callable(asked) else None
-        self._cost: float = 1.0 if callable(asked) else asked
+        self._key, self._cost, self._cost_of = self._asking(key, cost)
         self._methods = None if methods is None else _methods(methods)
         self._path = None if path is None else _pattern(path)
         self._when = when
@@ -97,7 +95,7 @@ class Rule:
         # What is held until the response has ended, and given back then.
         self.held: bool = self.keyed and self.limiter._settles
         self._unit = cost.per if isinstance(cost, BodyCost) else 0
-        self._policies: dict[Any, tuple[Any, Policy]] = {}
+        self._policies: dict[Any, tuple[Any, Any, Policy]] = {}
 
     def __repr__(self) -> str:
         where = f" for {self.template}" if self.template else ""
@@ -116,22 +114,23 @@ class Rule:
             return False
         return self._when is None or bool(self._when(request))
 
-    def _asking(self, key: Any, cost: Any) -> tuple[Any, Any]:
-        """Key and cost, the rule's own before those of the limiter."""
+    def _asking(self, key: Any, cost: Any) -> tuple[Any, float, Any]:
+        """Key, cost and cost function, the rule's own before those of the limiter."""
         if not self.keyed:
-            return None, 1.0
-        if cost is not None and not callable(cost):
-            cost = positive("cost", cost)
-        for each in limits_of(self.limiter):
-            theirs = each._cost if each._cost_of is None else each._cost_of
-            if isinstance(self.limiter, AllOf):
-                if each._key is not None or theirs != 1.0:
+            return None, 1.0, None
+        limiter = self.limiter
+        if isinstance(limiter, AllOf):
+            for each in limiter.limits:
+                if each._key is not None or each._cost_of is not None or each._cost != 1.0:
                     accepted = "limits without a key and a cost of their own; or one rule for each"
-                    raise InvalidArgument("guard", self.limiter, accepted)
-            else:
-                key = each._key if key is None else key
-            cost = theirs if cost is None else cost
-        return key, cost
+                    raise InvalidArgument("guard", limiter, accepted)
+        else:
+            key = limiter._key if key is None else key
+            if cost is None:
+                cost = limiter._cost if limiter._cost_of is None else limiter._cost_of
+        if callable(cost):
+            return key, 1.0, cost
+        return key, 1.0 if cost is None else positive("cost", cost), None
 
     # -- of limiters ----------------------------------------------------------------------
 
@@ -197,16 +196,16 @@ class Rule:
 
     def _policy(self, limiter: RateLimiter) -> Policy:
         """`policy_of`, computed again only when the limit has changed."""
-        shape = (
-            getattr(limiter, "rate", None),
-            getattr(limiter, "burst", None),
-            getattr(limiter, "limit", None),
-            getattr(limiter, "window", None),
-        )
         known = self._policies.get(limiter)
-        if known is None or known[0] != shape:
-            known = self._policies[limiter] = (shape, policy_of(limiter))
-        return known[1]
+        if known is None:
+            look = shape_of(limiter)
+            known = self._policies[limiter] = (look, look(limiter), policy_of(limiter))
+        look, shape, policy = known
+        now = look(limiter)
+        if now != shape:
+            policy = policy_of(limiter)
+            self._policies[limiter] = (look, now, policy)
+        return policy
 
 
 def _guards(guard: Any, *, shadow: bool) -> tuple[Any, Any]:

@@ -8,7 +8,9 @@ Source: draft-ietf-httpapi-ratelimit-headers-11 (2026-05), fields ``RateLimit-Po
 from __future__ import annotations
 
 from base64 import b64encode
+from functools import lru_cache
 from math import ceil
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hastack._core._errors import InvalidArgument
@@ -16,7 +18,7 @@ from hastack._rejection import whole_seconds
 from hastack.ratelimit import AllOf, ConcurrencyLimit, LeakyBucket, TokenBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from hastack.ratelimit._limiter import RateLimiter
 
@@ -75,6 +77,14 @@ def limits_of(guard: RateLimiter | AllOf) -> tuple[RateLimiter, ...]:
     return guard.limits if isinstance(guard, AllOf) else (guard,)
 
 
+_SHAPE = ("rate", "burst", "limit", "window")
+
+
+def shape_of(limiter: RateLimiter) -> Callable[[RateLimiter], object]:
+    """A quick look at what the limiter's policy is made of, to notice when it has changed."""
+    return attrgetter(*(name for name in _SHAPE if hasattr(limiter, name)))
+
+
 def policy_of(limiter: RateLimiter) -> Policy:
     """The policy of a limiter as it is now."""
     if isinstance(limiter, ConcurrencyLimit):
@@ -125,15 +135,19 @@ def _two(standings: tuple[Standing, ...]) -> list[tuple[str, str]]:
 
 
 def _policy_item(standing: Standing) -> str:
-    quota, window = standing.policy
-    item = f"{_string(standing.name)};q={_integer(quota * (standing.unit or 1))}"
+    return _policy_text(standing.name, standing.policy, standing.unit) + _partition(standing)
+
+
+@lru_cache(1024)
+def _policy_text(name: str, policy: Policy, unit: int) -> str:
+    """The same for every request, as long as the limit does not change."""
+    quota, window = policy
+    item = f"{_string(name)};q={_integer(quota * (unit or 1))}"
     if window is None:
-        item += ';qu="concurrent-requests"'
-    elif standing.unit:
+        return item + ';qu="concurrent-requests"'
+    if unit:
         item += ';qu="content-bytes"'
-    if window is not None:
-        item += f";w={_integer(window)}"
-    return item + _partition(standing)
+    return f"{item};w={_integer(window)}"
 
 
 def _limit_item(standing: Standing) -> str:
@@ -175,6 +189,7 @@ def _integer(value: float) -> int:
     return int(min(max(value, 0), _LARGEST))
 
 
+@lru_cache(1024)
 def _string(text: str) -> str:
     """``text`` as a String of RFC 9651, which has ASCII only."""
     kept = "".join(each if " " <= each <= "~" else "?" for each in text)

@@ -34,6 +34,8 @@ from hastack._core._extras import require
 from hastack._core._validate import optional_seconds
 
 from . import propagate
+from ._client_calls import Attempt, Tries, guarded
+from ._grpc_calls import CallRules, Outgoing, judged, judged_code
 from ._grpc_rules import Incoming, Rules
 from ._grpc_status import retry_trailers
 
@@ -41,13 +43,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from hastack._core._validate import Seconds
+    from hastack.ratelimit import Guard, Retry
 
+    from ._grpc_calls import Idempotent
     from ._grpc_rules import Guards
 
 # grpc ships no types; whether stubs are installed must not matter here.
 grpc: Any = require("grpc", extra="grpc")
 
-__all__ = ("Incoming", "ServerContext", "context_channel", "status_of")
+__all__ = ("Incoming", "Outgoing", "ServerContext", "context_channel", "status_of")
 
 # The sync server reports 9.2e18 seconds when the caller set no deadline, and a timeout of that
 # size, sent on, fails at once (https://github.com/grpc/grpc/issues/26236). Thirty years is none.
@@ -228,7 +232,13 @@ def wrap_handler(
     )
 
 
-def context_channel(channel: Any) -> Any:
+def context_channel(
+    channel: Any,
+    *,
+    guard: Guard | None = None,
+    retry: Retry | None = None,
+    idempotent: Idempotent = (),
+) -> Any:
     """A `grpc.Channel` whose calls honour the context that is current where they are made.
 
     A wrapper rather than an interceptor: a blocking call that goes through interceptors cannot
@@ -239,12 +249,23 @@ def context_channel(channel: Any) -> Any:
 
     Args:
         channel: The `grpc.Channel` to call through; closing the result closes it.
+        guard: Around each try: limiters, breakers, timeouts, or a `compose` of them. Their key
+            and cost functions get an `Outgoing`. A call holds its permits until it ends, a stream
+            with its last response. Breakers are told of UNKNOWN, DEADLINE_EXCEEDED, INTERNAL,
+            UNAVAILABLE and DATA_LOSS; other codes are answers of a server that works.
+        retry: When to make a blocking call with one request again: after a refusal of
+            ``guard``, and for an idempotent method after UNAVAILABLE, or after RESOURCE_EXHAUSTED
+            with a time to come back. ``grpc-retry-pushback-ms`` and ``google.rpc.RetryInfo`` are
+            waited for; a negative pushback is the end.
+        idempotent: Full names of methods that may be served twice; ``True`` for all.
 
     Raises:
+        InvalidArgument: An argument is something else, or ``guard`` would repeat calls.
+        Rejected: (from calls) A guard refused.
         Cancelled: (from calls) The context was cancelled, before or during the call.
         DeadlineExceeded: (from calls) Its deadline passed.
     """
-    return _ContextChannel(channel)
+    return _ContextChannel(channel, CallRules(guard, retry, idempotent))
 
 
 def call_options(
@@ -277,8 +298,9 @@ def context_error(ctx: context.Context, code: Any) -> ContextError | None:
 
 
 class _ContextChannel(grpc.Channel):  # type: ignore[misc]  # a class without types
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, rules: CallRules) -> None:
         self._channel = channel
+        self._rules = rules
 
     def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:
         self._channel.subscribe(callback, try_to_connect)
@@ -286,17 +308,25 @@ class _ContextChannel(grpc.Channel):  # type: ignore[misc]  # a class without ty
     def unsubscribe(self, callback: Any) -> None:
         self._channel.unsubscribe(callback)
 
-    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        return _UnaryCall(self._channel.unary_unary(*args, **kwargs))
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._unary(method, self._channel.unary_unary(method, *args, **kwargs))
 
-    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        return _UnaryCall(self._channel.stream_unary(*args, **kwargs))
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._unary(method, self._channel.stream_unary(method, *args, **kwargs))
 
-    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        return _StreamCall(self._channel.unary_stream(*args, **kwargs))
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._stream(method, self._channel.unary_stream(method, *args, **kwargs))
 
-    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        return _StreamCall(self._channel.stream_stream(*args, **kwargs))
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._stream(method, self._channel.stream_stream(method, *args, **kwargs))
+
+    def _unary(self, method: str, inner: Any) -> _UnaryCall:
+        call = _UnaryCall(inner)
+        return _GuardedUnaryCall(call, method, self._rules) if self._rules.any else call
+
+    def _stream(self, method: str, inner: Any) -> _StreamCall:
+        call = _StreamCall(inner)
+        return _GuardedStreamCall(call, method, self._rules) if self._rules.any else call
 
     def close(self) -> None:
         self._channel.close()
@@ -409,3 +439,101 @@ class _Responses:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
+
+
+class _GuardedUnaryCall(_UnaryCall):
+    """A multi-callable with one response, behind guards, tried again where that is safe."""
+
+    def __init__(self, inner: _UnaryCall, method: str, rules: CallRules) -> None:
+        super().__init__(inner)
+        self._method = method
+        self._rules = rules
+        self._blocking = guarded(rules.guard, self._now, judged)
+        self._begun = guarded(rules.guard, self._later, judged)
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, Any]] | None = None,
+        **options: Any,
+    ) -> tuple[Any, Any]:
+        outgoing = Outgoing(self._method, request, metadata)
+        tries = Tries(self._rules.retry, outgoing, self._rules.repeatable)
+        while True:
+            attempt = Attempt(outgoing, (timeout, options))
+            try:
+                answer: tuple[Any, Any] = self._blocking(attempt)
+            except BaseException as error:
+                attempt.end(judged(error))
+                delay = tries.after(error)
+                if delay is None:
+                    raise
+            else:
+                attempt.end(None, answer[0])
+                return answer
+            context.sleep(delay)
+
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, Any]] | None = None,
+        **options: Any,
+    ) -> Any:
+        attempt = Attempt(Outgoing(self._method, request, metadata), (timeout, options))
+        try:
+            call = self._begun(attempt)
+        except BaseException as error:
+            attempt.end(judged(error))
+            raise
+        call.add_done_callback(lambda done: attempt.end(judged_code(done.code(), None)))
+        return call
+
+    def _now(self, attempt: Attempt) -> tuple[Any, Any]:
+        timeout, options = attempt.options
+        outgoing = attempt.request
+        answer: tuple[Any, Any] = self._inner.with_call(
+            outgoing.request, timeout, outgoing.metadata, **options
+        )
+        return answer
+
+    def _later(self, attempt: Attempt) -> Any:
+        timeout, options = attempt.options
+        outgoing = attempt.request
+        return self._inner.future(outgoing.request, timeout, outgoing.metadata, **options)
+
+
+class _GuardedStreamCall(_StreamCall):
+    """A multi-callable with a stream of responses, behind guards until the stream ends."""
+
+    def __init__(self, inner: _StreamCall, method: str, rules: CallRules) -> None:
+        super().__init__(inner)
+        self._method = method
+        self._begun = guarded(rules.guard, self._start, judged)
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, Any]] | None = None,
+        **options: Any,
+    ) -> Any:
+        attempt = Attempt(Outgoing(self._method, request, metadata), (timeout, options))
+        try:
+            call = self._begun(attempt)
+        except BaseException as error:
+            attempt.end(judged(error))
+            raise
+
+        def ended() -> None:
+            attempt.end(judged_code(call.code(), None))
+
+        if not call.add_callback(ended):
+            ended()
+        return call
+
+    def _start(self, attempt: Attempt) -> Any:
+        timeout, options = attempt.options
+        outgoing = attempt.request
+        return self._inner(outgoing.request, timeout, outgoing.metadata, **options)

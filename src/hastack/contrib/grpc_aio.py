@@ -21,6 +21,8 @@ from hastack._core._errors import ContextError, Rejected
 from hastack._core._extras import require
 from hastack._core._validate import optional_seconds
 
+from ._client_calls import Attempt, Tries, guarded_async
+from ._grpc_calls import CallRules, Outgoing, judged, judged_code
 from ._grpc_rules import Incoming, Rules
 from .grpc import (
     ServerContext as _ThreadServerContext,
@@ -38,13 +40,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from hastack._core._validate import Seconds
+    from hastack.ratelimit import Guard, Retry
 
+    from ._grpc_calls import Idempotent
     from ._grpc_rules import Guards
 
 # grpc ships no types; whether stubs are installed must not matter here.
 aio: Any = require("grpc.aio", extra="grpc")
 
-__all__ = ("Incoming", "ServerContext", "client_interceptors")
+__all__ = ("Incoming", "Outgoing", "ServerContext", "client_interceptors")
 
 
 @final
@@ -130,17 +134,86 @@ class ServerContext(aio.ServerInterceptor):  # type: ignore[misc]  # a class wit
         await servicer_context.abort(code, details, (*own_trailers(servicer_context), *trailers))
 
 
-def client_interceptors() -> list[Any]:
+def client_interceptors(
+    *, guard: Guard | None = None, retry: Retry | None = None, idempotent: Idempotent = ()
+) -> list[Any]:
     """Interceptors for a `grpc.aio` channel, one for each kind of call.
 
     Each call takes the smaller of its own ``timeout`` and the current context's remaining time,
     carries the trace identity, and is cancelled when the context ends.
 
+    Args:
+        guard: See `hastack.contrib.grpc.context_channel`, as for all that follow.
+        retry: When to make a call with one request and one response again.
+        idempotent: Full names of methods that may be served twice; ``True`` for all.
+
     Raises:
+        InvalidArgument: An argument is something else, or ``guard`` would repeat calls.
         Cancelled: (from calls) The context was cancelled, before or during the call.
         DeadlineExceeded: (from calls) Its deadline passed.
+        Rejected: (from calls) A guard refused.
     """
-    return [_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream()]
+    rules = CallRules(guard, retry, idempotent)
+    unary, stream = (
+        (_Guarded(rules).unary, _Guarded(rules).stream) if rules.any else (_unary, _stream)
+    )
+    return [_UnaryUnary(unary), _UnaryStream(stream), _StreamUnary(unary), _StreamStream(stream)]
+
+
+class _Guarded:
+    """Calls behind guards; those with one response are tried again where that is safe."""
+
+    def __init__(self, rules: CallRules) -> None:
+        self._rules = rules
+        self._whole = guarded_async(rules.guard, self._call, judged)
+        self._begun = guarded_async(rules.guard, self._begin, judged)
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        outgoing = Outgoing(details.method, request, details.metadata)
+        tries = Tries(self._rules.retry, outgoing, self._rules.repeatable)
+        while True:
+            attempt = Attempt(outgoing, (continuation, details))
+            try:
+                call = await self._whole(attempt)
+            except BaseException as error:
+                attempt.end(judged(error))
+                delay = tries.after(error)
+                if delay is None:
+                    raise
+            else:
+                attempt.end()
+                return call
+            await context.sleep_async(delay)
+
+    async def stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        outgoing = Outgoing(details.method, request, details.metadata)
+        attempt = Attempt(outgoing, (continuation, details))
+        try:
+            call, ctx = await self._begun(attempt)
+        except BaseException as error:
+            attempt.end(judged(error))
+            raise
+
+        def ended(call: Any) -> None:
+            if attempt.holds:
+                task = asyncio.ensure_future(self._end(call, attempt))
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+
+        call.add_done_callback(ended)
+        return _responses(call, ctx)
+
+    async def _end(self, call: Any, attempt: Attempt) -> None:
+        attempt.end(judged_code(await call.code(), None))  # it is done: this does not wait
+
+    async def _call(self, attempt: Attempt) -> Any:
+        continuation, details = attempt.options
+        return await _unary(continuation, details, attempt.request.request)
+
+    async def _begin(self, attempt: Attempt) -> Any:
+        continuation, details = attempt.options
+        return await _start(continuation, details, attempt.request.request)
 
 
 async def _start(
@@ -187,19 +260,18 @@ async def _unary(
 async def _stream(
     continuation: Callable[[Any, Any], Awaitable[Any]], details: Any, request: Any
 ) -> AsyncIterator[Any]:
-    call, ctx = await _start(continuation, details, request)
+    return _responses(*await _start(continuation, details, request))
 
-    async def responses() -> AsyncIterator[Any]:
-        try:
-            async for response in call:
-                yield response
-        except (aio.AioRpcError, asyncio.CancelledError) as error:
-            mine = await _own_error(call, ctx)
-            if mine is None:
-                raise
-            raise mine from error
 
-    return responses()
+async def _responses(call: Any, ctx: context.Context) -> AsyncIterator[Any]:
+    try:
+        async for response in call:
+            yield response
+    except (aio.AioRpcError, asyncio.CancelledError) as error:
+        mine = await _own_error(call, ctx)
+        if mine is None:
+            raise
+        raise mine from error
 
 
 async def _own_error(call: Any, ctx: context.Context) -> ContextError | None:
@@ -210,29 +282,34 @@ async def _own_error(call: Any, ctx: context.Context) -> ContextError | None:
     return context_error(ctx, await call.code())
 
 
-class _UnaryUnary(aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # a class without types
+class _Interceptor:
+    def __init__(self, run: Callable[[Any, Any, Any], Awaitable[Any]]) -> None:
+        self._run = run
+
+
+class _UnaryUnary(_Interceptor, aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # a class without types
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        return await _unary(continuation, client_call_details, request)
+        return await self._run(continuation, client_call_details, request)
 
 
-class _StreamUnary(aio.StreamUnaryClientInterceptor):  # type: ignore[misc]  # a class without types
+class _StreamUnary(_Interceptor, aio.StreamUnaryClientInterceptor):  # type: ignore[misc]  # a class without types
     async def intercept_stream_unary(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        return await _unary(continuation, client_call_details, request_iterator)
+        return await self._run(continuation, client_call_details, request_iterator)
 
 
-class _UnaryStream(aio.UnaryStreamClientInterceptor):  # type: ignore[misc]  # a class without types
+class _UnaryStream(_Interceptor, aio.UnaryStreamClientInterceptor):  # type: ignore[misc]  # a class without types
     async def intercept_unary_stream(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        return await _stream(continuation, client_call_details, request)
+        return await self._run(continuation, client_call_details, request)
 
 
-class _StreamStream(aio.StreamStreamClientInterceptor):  # type: ignore[misc]  # a class without types
+class _StreamStream(_Interceptor, aio.StreamStreamClientInterceptor):  # type: ignore[misc]  # a class without types
     async def intercept_stream_stream(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        return await _stream(continuation, client_call_details, request_iterator)
+        return await self._run(continuation, client_call_details, request_iterator)

@@ -22,6 +22,7 @@ from hastack._core._extras import require
 from hastack.discovery.balance import Balancer
 
 from ._balanced import ServerFailed
+from ._grpc_calls import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,16 +36,6 @@ aio: Any = require("grpc.aio", extra="grpc")
 __all__ = ("aio_channel", "channel")
 
 Key: TypeAlias = "Callable[[str, Any], str | bytes | int | None]"
-
-_FAILURES = frozenset(
-    {
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DATA_LOSS,
-    }
-)
 
 
 def channel(
@@ -168,7 +159,7 @@ def _settle(pick: Pick, code: Any) -> None:
     if code is grpc.StatusCode.CANCELLED:
         pick.release()
     else:
-        pick.done(ServerFailed(str(code)) if code in _FAILURES else None)
+        pick.done(ServerFailed(str(code)) if code in FAILURES else None)
 
 
 # -- threads ------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from ._http_rule import Rule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from typing import Self
 
     from ._asgi_answer import Receive, Scope, Send
     from ._client_address import TrustedProxies
@@ -77,7 +78,6 @@ def _refusal(verdict: Verdict) -> Any:
     return _responses.Response(answer.body, status_code=answer.status, headers=headers)
 
 
-@final
 class Limit:
     """One rule for one endpoint: a FastAPI dependency, and a decorator for Starlette's endpoints.
 
@@ -100,6 +100,16 @@ class Limit:
         InvalidArgument: An argument is outside of its range.
     """
 
+    def __new__(cls, guard: Any, **_options: Any) -> Self:
+        """A limit whose call is a generator when its guard holds something."""
+        # FastAPI looks at __call__: a generator is told of the end, at a price that a rate limit,
+        # which holds nothing, need not pay.
+        behind = guard.guard if isinstance(guard, Rule) else guard
+        holds = getattr(behind, "_settles", False)
+        kind: type[Any] = _HoldingLimit if holds else cls
+        made: Self = object.__new__(kind)
+        return made
+
     def __init__(
         self,
         guard: Any,
@@ -120,8 +130,11 @@ class Limit:
             ]
         )
 
-    async def __call__(self, request: Any, response: Any) -> AsyncIterator[None]:
+    async def __call__(self, request: Any, response: Any) -> None:
         """The dependency; FastAPI calls it."""
+        await self._admit(request, response)
+
+    async def _admit(self, request: Any, response: Any) -> Verdict:
         verdict = await self._decide(request)
         if verdict.problem is not None:
             if request.scope["type"] == "websocket":
@@ -133,15 +146,7 @@ class Limit:
                 response.headers.append(name, value)
         else:
             inner.extend(verdict.fields)
-        try:
-            yield
-        except _exceptions.HTTPException as error:
-            verdict.finish(status=error.status_code)
-            raise
-        except BaseException as error:
-            verdict.finish(error)
-            raise
-        verdict.finish()
+        return verdict
 
     def endpoint(self, fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         """Decorate an endpoint: ``(request)``, ``(self, request)`` or ``(websocket)``.
@@ -180,6 +185,24 @@ class Limit:
     async def _decide(self, request: Any) -> Verdict:
         limits = self._limits
         return await decide_async(limits, AsgiRequest(request.scope, limits.proxies))
+
+
+class _HoldingLimit(Limit):
+    """One whose guard has to learn of the end."""
+
+    async def __call__(  # type: ignore[override]  # FastAPI takes either
+        self, request: Any, response: Any
+    ) -> AsyncIterator[None]:
+        verdict = await self._admit(request, response)
+        try:
+            yield
+        except _exceptions.HTTPException as error:
+            verdict.finish(status=error.status_code)
+            raise
+        except BaseException as error:
+            verdict.finish(error)
+            raise
+        verdict.finish()
 
 
 async def _socket(socket: Any, verdict: Verdict, run: Callable[[], Awaitable[Any]]) -> None:

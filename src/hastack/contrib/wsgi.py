@@ -1,13 +1,13 @@
-"""hastack for WSGI applications: health endpoints, metrics, guard errors, request contexts.
+"""hastack for WSGI applications: limits, health, metrics, guard errors, request contexts.
 
-The same four middlewares as in `hastack.contrib.asgi`, for Flask, Django and every other WSGI
+The same middlewares as in `hastack.contrib.asgi`, for Flask, Django and every other WSGI
 application. Wrap the application object itself where the framework lets errors through
 (Flask: ``app.config["PROPAGATE_EXCEPTIONS"] = True``), or map them in an error handler.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from hastack import context as _context
 from hastack._core import _validate
@@ -16,9 +16,10 @@ from hastack._health_endpoints import Endpoints
 from hastack._health_http import REASONS
 from hastack._rejection import problem
 
+from ._wsgi_limits import RateLimitMiddleware
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import TypeAlias
+    from collections.abc import Iterable, Iterator, Mapping
 
     from hastack._core._validate import Seconds
     from hastack._health_http import Reply
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
     from hastack.lifecycle import Lifecycle
     from hastack.observe import MetricsEndpoint
 
-    Environ: TypeAlias = dict[str, Any]
-    StartResponse: TypeAlias = Callable[..., Any]
-    WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+    from ._wsgi_limits import Environ, StartResponse, WSGIApp
 
 __all__ = (
     "ContextMiddleware",
@@ -38,6 +37,7 @@ __all__ = (
     "HealthMiddleware",
     "MetricsApp",
     "MetricsMiddleware",
+    "RateLimitMiddleware",
 )
 
 

@@ -134,10 +134,35 @@ def end_with_process(member: Ending, *, first: bool = False) -> None:
     _hooked_in = os.getpid()
     processes = sys.modules.get("multiprocessing.process")
     if processes is not None and processes.parent_process() is not None:
-        # multiprocessing's children leave by os._exit: only its own finalizers run there.
-        from multiprocessing.util import Finalize
+        _end_with_worker()
 
-        Finalize(None, _at_exit, exitpriority=100)
+
+def _end_with_worker() -> None:
+    """The children of multiprocessing leave by os._exit: only its own finalizers run there."""
+    from multiprocessing.util import Finalize
+
+    Finalize(None, _at_exit, exitpriority=100)
+
+
+def _after_fork(_: object) -> None:
+    global _hooked_in
+    if _hooked_in != os.getpid():
+        _hooked_in = os.getpid()
+        _end_with_worker()
+
+
+def _after_fork_in_child() -> None:
+    """See that a child of multiprocessing ends what it inherited, even if it never exports.
+
+    What counts there may be collected at the end only. It forgets all finalizers when it begins,
+    and asks those that are registered like this afterwards.
+    """
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and (_feeding or _live):
+        util.register_after_fork(_after_fork, _after_fork)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def has_ended(member: Ending) -> None:

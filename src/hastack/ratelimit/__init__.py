@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ._reservation import Reservation
     from ._retry import Retry, RetryBudget
     from ._retry_after import http_retry_after, parse_retry_after
+    from ._server_limits import ServerLimits
     from ._shadow import Shadow
     from ._step import StepRule
     from ._timeout import Timeout
@@ -80,6 +81,7 @@ _HOMES = {
     "Retry": "_retry",
     "RetryBudget": "_retry",
     "RetryScheduled": "_policy_events",
+    "ServerLimits": "_server_limits",
     "Shadow": "_shadow",
     "ShadowRejected": "_limit_events",
     "SlidingWindowCounter": "_windows",
@@ -123,6 +125,7 @@ __all__ = (
     "Retry",
     "RetryBudget",
     "RetryScheduled",
+    "ServerLimits",
     "Shadow",
     "ShadowRejected",
     "SlidingWindowCounter",

@@ -188,6 +188,9 @@ class Admission(Guard):
     _settles: bool = False
     """Whether `_settle` wants to know the outcome; plans skip it otherwise."""
 
+    _hears_answers: bool = False
+    """Whether the outcome is wanted with the head of a response, before its body was read."""
+
     _waits: bool = False
     """Whether entering may wait; plans then call `_admit_waiting` / `_admit_waiting_async`."""
 

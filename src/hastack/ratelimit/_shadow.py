@@ -174,6 +174,7 @@ class _ShadowAdmission(Shadow[Any], Admission):
     def __init__(self, guard: Admission, *, name: str | None = None, active: bool = True) -> None:
         super().__init__(guard, name=name, active=active)
         self._settles = guard._settles
+        self._hears_answers = guard._hears_answers
         self._waits = guard._waits
         # Permits that callers of `try_acquire` hold without the guard knowing of them.
         self._beyond: dict[Hashable, float] = {}

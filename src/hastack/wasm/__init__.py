@@ -23,6 +23,7 @@ from ._settings import PluginConfig as PluginConfig
 from ._settings import WasmConfig as WasmConfig
 
 if TYPE_CHECKING:
+    from ._abi._wasi import Directory as Directory
     from ._abi._wasi import Output as Output
     from ._abi._wasi import Wasi as Wasi
     from ._audit import Audit as Audit
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from ._reader import Facts as Facts
     from ._reader import Import as Import
     from ._reader import inspect as inspect
+    from ._revocation import Revocations as Revocations
+    from ._revocation import revoke as revoke
     from ._rollout import Plan as Plan
     from ._signature import attach as attach
     from ._signature import detach as detach
@@ -68,7 +71,7 @@ if TYPE_CHECKING:
     from ._trust import sign as sign
 
 _HOMES = {
-    "_abi._wasi": ("Output", "Wasi"),
+    "_abi._wasi": ("Directory", "Output", "Wasi"),
     "_audit": ("Audit", "audit_verify"),
     "_cache": ("Cache",),
     "_chain": ("Checked",),
@@ -87,6 +90,7 @@ _HOMES = {
     "_offer": ("Offer",),
     "_plugin": ("Plugin", "load", "wat"),
     "_reader": ("Export", "Facts", "Import", "inspect"),
+    "_revocation": ("Revocations", "revoke"),
     "_rollout": ("Plan",),
     "_signature": ("attach", "detach"),
     "_swap": ("Swap",),
@@ -98,6 +102,7 @@ __all__ = (
     "Audit",
     "Cache",
     "Checked",
+    "Directory",
     "Export",
     "Facts",
     "Floors",
@@ -121,6 +126,7 @@ __all__ = (
     "PluginVerified",
     "PrivateKey",
     "PublicKey",
+    "Revocations",
     "Signer",
     "Swap",
     "Trust",
@@ -137,6 +143,7 @@ __all__ = (
     "live",
     "load",
     "manifest_of",
+    "revoke",
     "sign",
     "wat",
     "with_manifest",

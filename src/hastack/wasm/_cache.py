@@ -17,11 +17,12 @@ import stat
 import struct
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import attrs
 
 from hastack._core._errors import InvalidArgument
+from hastack._core._extras import require
 
 from ._engine import engine
 from ._floors import replace
@@ -31,10 +32,21 @@ from ._sizes import size
 if TYPE_CHECKING:
     from ._limits import Limits
 
-__all__ = ("Cache",)
+__all__ = ("Cache", "Kept")
 
 _LENGTH: Final = struct.Struct("<I")
-_DOMAIN: Final = b"hastack wasm cache 1\0"
+_DOMAIN: Final = b"hastack wasm cache 2\0"
+_NONCE: Final = 32
+_HEAD: Final = _NONCE + 16  # and the tag
+_ZERO: Final = bytes(12)
+"""GCM's own nonce: a key is used once."""
+
+
+class Kept(NamedTuple):
+    """An artefact in the bytes of its file, from ``start`` on; copying it would cost more than that."""
+
+    raw: bytes
+    start: int
 
 
 @final
@@ -69,7 +81,7 @@ class Cache:
         self.hits = 0
         self.misses = 0
 
-    def find(self, digest: str, limits: Limits) -> tuple[Facts, bytes] | None:
+    def find(self, digest: str, limits: Limits) -> tuple[Facts, Kept] | None:
         """Facts and artefact of a module, or ``None``."""
         place = self._place(digest, limits)
         try:
@@ -91,22 +103,35 @@ class Cache:
         head = json.dumps(attrs.asdict(facts), separators=(",", ":")).encode()
         body = _LENGTH.pack(len(head)) + head + artefact
         try:
-            replace(place, self._mac(place.name, body) + body, mode=0o600)
+            nonce = secrets.token_bytes(_NONCE)
+            tag = self._cipher(place.name, nonce).encrypt(_ZERO, b"", body)
+            replace(place, nonce + tag + body, mode=0o600)
             self._evict()
         except OSError:
             place.unlink(missing_ok=True)
 
-    def _opened(self, raw: bytes, name: str) -> tuple[Facts, bytes] | None:
-        body = memoryview(raw)[32:]
-        if len(raw) < 36 or not hmac.compare_digest(raw[:32], self._mac(name, body)):
+    def _opened(self, raw: bytes, name: str) -> tuple[Facts, Kept] | None:
+        if len(raw) < _HEAD + 4:
+            return None
+        body = memoryview(raw)[_HEAD:]
+        invalid = require("cryptography.exceptions", extra="wasm").InvalidTag
+        try:
+            self._cipher(name, raw[:_NONCE]).decrypt(_ZERO, raw[_NONCE:_HEAD], body)
+        except invalid:
             return None
         (length,) = _LENGTH.unpack(body[:4])
-        return _facts(json.loads(bytes(body[4 : 4 + length]))), bytes(body[4 + length :])
+        facts = _facts(json.loads(bytes(body[4 : 4 + length])))
+        return facts, Kept(raw, _HEAD + 4 + length)
 
-    def _mac(self, name: str, body: bytes | memoryview) -> bytes:
-        made = hmac.new(self._key, _DOMAIN + name.encode() + b"\0", hashlib.sha256)
-        made.update(body)
-        return made.digest()
+    def _cipher(self, name: str, nonce: bytes) -> Any:
+        """Authenticates one entry, with a key that only this entry has.
+
+        AES-GCM of nothing, with the entry beside it: ten times as fast as a hash, and as good where
+        each key is for one message.
+        """
+        made = hmac.new(self._key, _DOMAIN + nonce + name.encode(), hashlib.sha256)
+        aead = require("cryptography.hazmat.primitives.ciphers.aead", extra="wasm")
+        return aead.AESGCM(made.digest())
 
     def _place(self, digest: str, limits: Limits) -> Path:
         """The file for a module under this engine: another version has another name."""

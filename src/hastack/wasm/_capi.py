@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import threading
 from ctypes import addressof, byref, c_char_p, c_int64, c_size_t, c_uint8, c_uint64, c_void_p
+from importlib import metadata
 from typing import Any, Final
 
 from hastack._core._errors import InvalidModule, WasmError
 from hastack._core._extras import require
+
+from ._advisories import known_bad
 
 __all__ = ("Bytes", "Extern", "Library", "library")
 
@@ -78,7 +82,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...] | None]]] = {
     "wasmtime_module_new": (_P, (_P, c_char_p, _S, _P)),
     "wasmtime_module_delete": (None, (_P,)),
     "wasmtime_module_serialize": (_P, (_P, _P)),
-    "wasmtime_module_deserialize": (_P, (_P, c_char_p, _S, _P)),
+    "wasmtime_module_deserialize": (_P, (_P, _P, _S, _P)),
     "wasmtime_linker_new": (_P, (_P,)),
     "wasmtime_linker_delete": (None, (_P,)),
     "wasmtime_linker_define": (_P, (_P, _P, c_char_p, _S, c_char_p, _S, _P)),
@@ -283,10 +287,24 @@ def library(path: str | None = None) -> Library:
 
     Raises:
         MissingDependency: wasmtime is not installed.
+        WasmError: Its version is known to be unsafe; ``HASTACK_WASM_ENGINE=any`` uses it anyway.
     """
     global _library
     if _library is None:
         with _lock:
             if _library is None:
-                _library = Library(path or require("wasmtime", extra="wasm")._ffi.dll._name)
+                _library = Library(path or _installed())
     return _library
+
+
+def _installed() -> str:
+    package = require("wasmtime", extra="wasm")
+    try:
+        version = metadata.version("wasmtime")
+    except metadata.PackageNotFoundError:  # put there without an installer
+        version = ""
+    bad = known_bad(version, platform.machine())
+    if bad and os.environ.get("HASTACK_WASM_ENGINE") != "any":
+        raise WasmError(f"{bad}; install a newer one, or set HASTACK_WASM_ENGINE=any")
+    path: str = package._ffi.dll._name
+    return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from ctypes import byref, c_int64, c_uint64, c_void_p
+from ctypes import byref, c_int64, c_size_t, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any, Final
 
 from hastack._core._errors import InvalidArgument, UnresolvedImports
@@ -70,6 +70,12 @@ class Code:
         # Calls of one tick share what is set once per tick. A tick is too short for a thousand calls
         # of the host, so that sharing takes nothing from a budget of that size or more.
         self.each = limits.exact_fuel or (self.hosts and limits.host_calls < SHARED_CALLS)
+        self.names: dict[str, tuple[bytes, c_size_t]] = {}
+        self.allocators = [
+            name
+            for name in ("malloc", "alloc", "allocate")
+            if (export := facts.export(name)) is not None and export.type == "(i32) -> i32"
+        ]
         self.shapes: dict[str, Shape] = {}
         self.running: dict[int, Instance] = {}
         self._signatures = {

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from ctypes import byref, c_void_p
+from ctypes import byref, c_char_p, c_void_p, cast
 from typing import IO, TYPE_CHECKING
 
 from hastack._core._errors import CompileFailed, InvalidModule
@@ -159,16 +159,17 @@ compiler = Compiler()
 atexit.register(compiler.close)
 
 
-def compiled(artefact: bytes, limits: Limits) -> int:
-    """The module of an artefact that this host made itself.
+def compiled(artefact: bytes, limits: Limits, start: int = 0) -> int:
+    """The module of an artefact that this host made itself, which begins at ``start``.
 
     Raises:
         CompileFailed: It is not one, or of another version or configuration.
     """
     host = engine(limits.stack)
     module = c_void_p()
+    place = (cast(c_char_p(artefact), c_void_p).value or 0) + start
     error = host.lib.wasmtime_module_deserialize(
-        host.handle, artefact, len(artefact), byref(module)
+        host.handle, place, len(artefact) - start, byref(module)
     )
     if error or not module.value:
         raise CompileFailed(host.lib.error_text(error) if error else "no module")

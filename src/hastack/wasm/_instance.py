@@ -43,6 +43,7 @@ SCRATCH = 65_536
 PLACE = 4_096
 """Bytes that a guest's malloc is asked for at least, once per instance."""
 
+_ONE = c_size_t(1)
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
 
@@ -65,6 +66,7 @@ class Instance:
 
     def __init__(self, code: Code, *, fiber: bool = False) -> None:
         self.store: c_void_p | None = None  # for __del__, whatever fails below
+        self.state: Any = None
         self.code = code
         self.fiber = fiber
         self.broken = False
@@ -83,7 +85,8 @@ class Instance:
         self.store = store
         self.context = c_void_p(code.store_context(store))
         code.limiter(store, *code.limits_raw)
-        self.state: Any = code.state() if code.state is not None else None
+        if code.state is not None:
+            self.state = code.state()
         if code.hosts:
             code.running[self.context.value or 0] = self
         if not fiber:
@@ -147,6 +150,9 @@ class Instance:
             if self.code.hosts:
                 self.code.running.pop(self.context.value or 0, None)
             self.code.store_delete(store)
+            end = getattr(self.state, "close", None)
+            if end is not None:
+                end()
 
     def __del__(self) -> None:
         self.close()
@@ -212,11 +218,13 @@ class Instance:
         Raises:
             InvalidArgument: There is none of that name and kind.
         """
-        found, raw = Extern(), name.encode()
+        code, found = self.code, Extern()
+        known = code.names.get(name)
+        if known is None:
+            raw = name.encode()
+            known = code.names[name] = raw, c_size_t(len(raw))
         if (
-            not self.code.export_get(
-                self.context, self.handle, raw, c_size_t(len(raw)), byref(found)
-            )
+            not code.export_get(self.context, self.handle, *known, byref(found))
             or found.kind != kind
         ):
             raise InvalidArgument("name", name, "an export of the module")
@@ -272,17 +280,25 @@ class Instance:
         return found
 
     def _allocate(self, size: int) -> int | None:
-        for name in ("malloc", "alloc", "allocate"):
-            export = self.code.facts.export(name)
-            if export is not None and export.type == "(i32) -> i32":
-                if self.fiber:  # which cannot be entered from here
-                    return None
-                found: int = self.bind(name).raw(size) & 0xFFFFFFFF
-                if found:
-                    memory = self.open_memory()
-                    if found + size > memory.size:
-                        memory.within(found, size)  # is it all inside?
-                    return found
+        code = self.code
+        if self.fiber:  # which cannot be entered from here
+            return None
+        for name in code.allocators:
+            if code.lib.tier == "direct":
+                # Once per instance: not worth what it takes to call it often.
+                slots = (c_uint64 * 2)(size)
+                function = self.export(name, FUNC)
+                error = code.call(self.context, byref(function, 8), slots, _ONE, self._trap_at)
+                if error or self._trap:
+                    raise self.failure(error)
+                found = slots[0] & 0xFFFFFFFF
+            else:
+                found = self.bind(name).raw(size) & 0xFFFFFFFF
+            if found:
+                memory = self.open_memory()
+                if found + size > memory.size:
+                    memory.within(found, size)  # is it all inside?
+                return found
         return None
 
     def failure(self, error: int | None) -> BaseException:

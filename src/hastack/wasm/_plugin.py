@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, final
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ._abi._wasi import Output, Wasi
-    from ._cache import Cache
+    from ._cache import Cache, Kept
     from ._instance import Instance
     from ._reader import Facts
     from ._trust import Verified
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ("Plugin", "load", "wat")
 
 FIBERS: Final = 16
+
+_LARGE: Final = 256 << 10
+"""Bytes of a module that is worth a thread for its digest."""
 
 
 @final
@@ -342,18 +346,19 @@ def load(
     _validate.integer("instances", instances)
     _validate.integer("warm", warm, minimum=0)
     grants = grants_of(imports)
-    digest = hashlib.sha256(data).hexdigest()
+    find_digest = _digesting(data)
     verified, facts, artefact = _admitted(
-        data, digest, name, trust=trust, signature=signature, limits=limits, cache=cache
+        data, find_digest, name, trust=trust, signature=signature, limits=limits, cache=cache
     )
+    digest = find_digest()
     adapted = adapt(facts, grants, functions or {}, wasi=wasi, config=config)
     if artefact is not None:
-        module = compiled(artefact, limits)
+        module = compiled(artefact.raw, limits, artefact.start)
     elif isolate_compiler:
-        artefact = compiler.compile(data, limits)
+        made = compiler.compile(data, limits)
         if cache is not None:
-            cache.keep(digest, limits, facts, artefact)
-        module = compiled(artefact, limits)
+            cache.keep(digest, limits, facts, made)
+        module = compiled(made, limits)
     else:
         module = library().module(engine(limits.stack).handle, data)
     if _events.COMPILED.subscribers:
@@ -371,31 +376,55 @@ def load(
     return plugin
 
 
+def _digesting(data: bytes) -> Callable[[], str]:
+    """The digest of a module, found beside whatever else is done meanwhile."""
+    if len(data) < _LARGE:
+        known = hashlib.sha256(data).hexdigest()
+        return lambda: known
+    found: list[str] = []
+
+    def find() -> None:
+        found.append(hashlib.sha256(data).hexdigest())  # lets go of the interpreter
+
+    thread = threading.Thread(target=find, name="hastack-wasm-digest")
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads
+        find()
+        return lambda: found[0]
+
+    def wait() -> str:
+        thread.join()
+        return found[0]
+
+    return wait
+
+
 def _admitted(
     data: bytes,
-    digest: str,
+    find_digest: Callable[[], str],
     name: str,
     *,
     trust: Trust | Unsigned | None,
     signature: bytes | None,
     limits: Limits,
     cache: Cache | None,
-) -> tuple[Verified | None, Facts, bytes | None]:
+) -> tuple[Verified | None, Facts, Kept | None]:
     """Everything that is decided before anything is compiled."""
     verified = artefact = None
     try:
         if len(data) > limits.module_bytes:
             raise ModuleRefused([f"module_bytes {len(data):,}, at most {limits.module_bytes:,}"])
         if isinstance(trust, Trust):
-            verified = trust._judge(data, digest, name, signature)
+            verified = trust._judge(data, find_digest, name, signature)
             if _events.VERIFIED.subscribers:
-                signed_by = ", ".join(verified.identities)
+                signed_by, digest = ", ".join(verified.identities), find_digest()
                 _events.VERIFIED.publish(
                     _events.PluginVerified(plugin=name, digest=digest, detail=signed_by)
                 )
         elif not isinstance(trust, Unsigned):
             raise InvalidArgument("trust", trust, "a Trust, or Unsigned() for what nobody signed")
-        found = cache.find(digest, limits) if cache is not None else None
+        found = cache.find(find_digest(), limits) if cache is not None else None
         if found is None:
             return verified, admit(data, limits), None
         facts, artefact = found
@@ -406,7 +435,7 @@ def _admitted(
     except WasmError as error:
         if _events.REFUSED.subscribers:
             _events.REFUSED.publish(
-                _events.PluginRefused(plugin=name, digest=digest, detail=str(error))
+                _events.PluginRefused(plugin=name, digest=find_digest(), detail=str(error))
             )
         raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
 from pathlib import Path
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 
     from ._limits import Limits
 
+    Source = str | os.PathLike[str] | Callable[[], bytes | tuple[bytes, bytes | None] | None]
+
 __all__ = ("Swap",)
+
+_LOG = logging.getLogger("hastack.wasm")
 
 _BACKOFF = (0.1, 30.0)
 """Seconds before a plugin that failed is made anew, the first time and at most."""
@@ -271,8 +276,13 @@ class Swap:
             self._pause = min(self._pause * 2, _BACKOFF[1])
         return self._fail == "open"
 
-    def look(self, directory: str | os.PathLike[str]) -> bool:
-        """Look once whether a directory has another version: ``NAME.wasm``, and ``NAME.sig``.
+    def look(self, source: Source) -> bool:
+        """Look once whether there is another version.
+
+        Args:
+            source: A directory with ``NAME.wasm``, and ``NAME.sig`` where the signature is beside
+                it; or a function that returns the module, or module and signature, or ``None``
+                when there is nothing.
 
         Returns:
             Whether something new was found and offered. What was refused is not offered again
@@ -281,13 +291,10 @@ class Swap:
         Raises:
             WasmError: It was refused.
         """
-        folder = Path(directory)
-        try:
-            data = (folder / f"{self._name}.wasm").read_bytes()
-        except FileNotFoundError:
+        found = source() if callable(source) else self._in_directory(Path(source))
+        if found is None:
             return False
-        beside = folder / f"{self._name}.sig"
-        signature = beside.read_bytes() if beside.exists() else None
+        data, signature = (found, None) if isinstance(found, bytes) else found
         digest = hashlib.sha256(data + (signature or b"")).hexdigest()
         if digest == self._last:
             return False
@@ -295,13 +302,22 @@ class Swap:
         self.offer(data, signature)
         return True
 
-    def watch(self, directory: str | os.PathLike[str], *, every: float = 1.0) -> Callable[[], None]:
-        """Look at a directory now and then, on a thread of its own.
+    def _in_directory(self, folder: Path) -> tuple[bytes, bytes | None] | None:
+        try:
+            data = (folder / f"{self._name}.wasm").read_bytes()
+        except FileNotFoundError:
+            return None
+        beside = folder / f"{self._name}.sig"
+        return data, beside.read_bytes() if beside.exists() else None
 
-        What is refused becomes a `PluginRefused` event.
+    def watch(self, source: Source, *, every: float = 1.0) -> Callable[[], None]:
+        """Look for another version now and then, on a thread of its own.
+
+        What is refused becomes a `PluginRefused` event. A function that fails is asked again;
+        what it raised is told once, in the log ``hastack.wasm``.
 
         Args:
-            directory: See `look`.
+            source: See `look`.
             every: Seconds between two looks.
 
         Returns:
@@ -314,11 +330,17 @@ class Swap:
         stop = threading.Event()
 
         def run() -> None:
+            trouble = ""
             while not stop.is_set() and not self._closed:
                 try:
-                    self.look(directory)
+                    self.look(source)
+                    trouble = ""
                 except (WasmError, OSError, ClosedError):
                     pass  # an event said so; the next change is looked at again
+                except Exception as error:  # of a function that somebody gave
+                    if trouble != repr(error):
+                        trouble = repr(error)
+                        _LOG.exception("%s: looking for another version failed", self._name)
                 stop.wait(pause)
 
         thread = threading.Thread(target=run, name=f"hastack-wasm-{self._name}", daemon=True)

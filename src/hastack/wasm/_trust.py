@@ -16,12 +16,17 @@ from ._keys import PrivateKey, PublicKey
 from ._manifest import Manifest, manifest_of
 from ._quorum import chosen
 from ._reader import imported
+from ._revocation import read as read_revocations
 from ._signature import Signature, Signed, attach, encode, hashes, message, parse, split
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from ._floors import Floors
+    from ._revocation import Revocations
+
+_LISTS = ""
+"""Under which name `Floors` keep the serial of the last list; no plugin is called so."""
 
 __all__ = ("Signer", "Trust", "Unsigned", "Verified", "sign")
 
@@ -84,6 +89,7 @@ class Trust:
         review: What is required on top when a new version imports what the accepted one did not;
             by default one ``"reviewer"``, if there is any among the signers.
         revoked: Ids of keys and digests of modules that count no more.
+        revokers: Whose lists of further ones `revoke` takes.
         floors: Where security versions are kept: lower ones than accepted before are refused.
         rollback: Accept lower ones all the same; each is a `PluginRolledBack` event.
         manifest: Whether a module must have a manifest. One without it may import nothing.
@@ -107,6 +113,7 @@ class Trust:
         require: Mapping[str, int] | None = None,
         review: Mapping[str, int] | None = None,
         revoked: Collection[str] = (),
+        revokers: Iterable[PublicKey] = (),
         floors: Floors | None = None,
         rollback: bool = False,
         manifest: bool = False,
@@ -126,10 +133,37 @@ class Trust:
                 able = {one.identity for one in self._signers if one.role == role}
                 if len(able) < count:
                     raise InvalidArgument(parameter, wanted, f"{role}s among the signers")
-        self._revoked = frozenset(revoked)
+        self._always = self._revoked = frozenset(revoked)
+        self._revokers = tuple(revokers)
+        self._listed: Revocations | None = None
         self.floors = floors
         self._rollback = rollback
         self._manifest = manifest
+
+    def revoke(self, data: bytes) -> Revocations:
+        """Take a signed list of what no longer counts, in place of the one before.
+
+        With `Floors` the highest serial is kept on disk, and an older list is refused also after a
+        restart. What is loaded already goes on: close it, or offer another version.
+
+        Args:
+            data: What `hastack.wasm.revoke` made.
+
+        Raises:
+            NotTrusted: Nobody signed it whose word counts, it is older than one before, or expired.
+        """
+        listed = read_revocations(data, self._revokers)
+        known = self._listed.serial if self._listed is not None else 0
+        if self.floors is not None:
+            known = max(known, self.floors.floor(_LISTS))
+        if listed.serial < known:
+            raise NotTrusted(f"list of revocations {listed.serial} is older than {known}")
+        if listed.expires is not None and time.time() >= listed.expires:
+            raise NotTrusted("list of revocations has expired")
+        if self.floors is not None:
+            self.floors.rise(_LISTS, listed.serial, ())
+        self._listed, self._revoked = listed, self._always | listed.revoked
+        return listed
 
     def verify(
         self, module: bytes, *, name: str, signature: bytes | None = None, now: float | None = None
@@ -147,20 +181,27 @@ class Trust:
             NotTrusted: It is not signed as demanded, revoked, too old, or says something else of
                 itself than it is.
         """
-        return self._judge(module, hashlib.sha256(module).hexdigest(), name, signature, now)
+        digest = hashlib.sha256(module).hexdigest()
+        return self._judge(module, lambda: digest, name, signature, now)
 
     def _judge(
         self,
         module: bytes,
-        digest: str,
+        find_digest: Callable[[], str],
         name: str,
         signature: bytes | None = None,
         now: float | None = None,
     ) -> Verified:
-        """What `verify` does, for who has the digest of the module already."""
+        """What `verify` does, for who has the digest of the module, or will have it."""
+        now = time.time() if now is None else now
+        expires = self._listed.expires if self._listed is not None else None
+        if expires is not None and now >= expires:
+            raise NotTrusted("list of revocations has expired")
+        inside, content = split(module)
+        wanted = hashes(content)
+        digest = find_digest()
         if digest in self._revoked:
             raise NotTrusted("module is revoked")
-        inside, content = split(module)
         if signature is not None and inside is not None:
             raise NotTrusted("signed inside and beside: which one counts?")
         data = signature if signature is not None else inside
@@ -168,8 +209,8 @@ class Trust:
             raise NotTrusted("module is not signed")
         manifest = manifest_of(module)
         imports = imported(module)
-        require = self._demanded(name, manifest, imports, time.time() if now is None else now)
-        valid = self._valid(data, hashes(content))
+        require = self._demanded(name, manifest, imports, now)
+        valid = self._valid(data, wanted)
         picked = chosen([(one.identity, one.role) for one in valid], require)
         if picked is None:
             missing = ", ".join(f"{count} {role}" for role, count in sorted(require.items()))

@@ -12,6 +12,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from hastack._core._errors import MissingDependency
+
 from ._atomic import compile_regex
 from ._batch import Batch, Counts, Reject
 from ._clean import clean, decode
@@ -256,6 +258,8 @@ class Reader:
             failed = False
             try:
                 found = find(text)
+            except MissingDependency:
+                raise  # it is no fault of the line
             except Exception:
                 found, failed = None, True
             if found is not None:
@@ -287,6 +291,8 @@ class Reader:
                 text = line if isinstance(line, str) else decode(line, self._fallback, counts)
                 text = clean(text, counts)
                 found = self.find(text)
+        except MissingDependency:
+            raise
         except Exception:
             found, failed = None, True
         if found is None:

@@ -2,7 +2,8 @@
 
 The engine's own WASI sleeps outside of guest code, where no epoch reaches it: a sleep of 1.5 s
 outlived a deadline of 20 ms. There are standard streams in memory, arguments, a coarse clock and
-random numbers; there is no file system and no network, and a guest that asks is told so.
+random numbers; there are no files but those in folders that were granted, and there is no network,
+and a guest that asks is told so.
 
 https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md
 """
@@ -21,7 +22,9 @@ from hastack._core import _validate
 from hastack._core._errors import GuestExit, InvalidArgument, WasmError
 from hastack.wasm._host import HostFunction
 
+from . import _wasi_files as _files
 from ._adapted import Adapted
+from ._wasi_files import Directory, Files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,24 +32,26 @@ if TYPE_CHECKING:
     from hastack.wasm._instance import Instance
     from hastack.wasm._reader import Facts
 
-__all__ = ("Output", "Wasi", "adapt", "run")
+__all__ = ("Directory", "Output", "Wasi", "adapt", "run")
 
 MODULES: Final = ("wasi_snapshot_preview1", "wasi_unstable")
 BAD_FILE, INVALID, NOT_SUPPORTED, NOT_A_SEEK = 8, 28, 58, 70
 _VECTORS: Final = 1024
-_ABSENT: Final = (
-    *("fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_fdstat_set_flags"),
-    *("fd_fdstat_set_rights", "fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times"),
-    *("fd_pread", "fd_prestat_get", "fd_prestat_dir_name", "fd_pwrite", "fd_readdir"),
-    *("fd_renumber", "fd_sync", "fd_tell", "path_create_directory", "path_filestat_get"),
-    *("path_filestat_set_times", "path_link", "path_open", "path_readlink"),
-    *("path_remove_directory", "path_rename", "path_symlink", "path_unlink_file"),
-    *("sock_accept", "sock_recv", "sock_send", "sock_shutdown"),
-)
+_ABSENT: Final = ("sock_accept", "sock_recv", "sock_send", "sock_shutdown")
 
 
 def _strings(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
+
+
+def _folders(given: Mapping[str, Any]) -> dict[str, Directory]:
+    try:
+        return {
+            name: each if isinstance(each, Directory) else Directory(os.fspath(each))
+            for name, each in given.items()
+        }
+    except (AttributeError, TypeError):
+        raise InvalidArgument("files", given, "folders by name") from None
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +62,8 @@ class Wasi:
         args: Its arguments; the first is its name.
         env: Its environment.
         clock: Resolution of its clocks in seconds; coarse, so that little can be told from time.
+        files: Folders by the name that the guest knows them by, ``{"/data": "/srv/data"}`` or a
+            `Directory`; nothing else can be reached, and no symbolic link is followed.
         seed: Where its random numbers begin; ``None`` for those of the system.
 
     Raises:
@@ -67,10 +74,16 @@ class Wasi:
     env: Mapping[str, str] = attrs.field(factory=dict)
     clock: float = 0.001
     seed: int | None = None
+    files: Mapping[str, Directory] = attrs.field(factory=dict, converter=_folders)
 
     def __attrs_post_init__(self) -> None:
         _validate.seconds("clock", self.clock)
-        for parameter, values in (("args", self.args), ("env", [*self.env, *self.env.values()])):
+        checked = {
+            "args": self.args,
+            "env": [*self.env, *self.env.values()],
+            "files": [*self.files, *(each.path for each in self.files.values())],
+        }
+        for parameter, values in checked.items():
             given: list[object] = list(values)
             if not all(isinstance(one, str) and "\0" not in one for one in given):
                 raise InvalidArgument(parameter, values, "strings without a zero inside")
@@ -92,10 +105,11 @@ class Finished(Exception):  # no error: a guest that ended itself with status 0
 class State:
     """The streams of one instance."""
 
-    __slots__ = ("args", "at", "env", "random", "stdin", "streams", "wasi")
+    __slots__ = ("args", "at", "env", "files", "random", "stdin", "streams", "wasi")
 
     def __init__(self, wasi: Wasi) -> None:
         self.wasi = wasi
+        self.files = Files(wasi.files) if wasi.files else None
         self.args = [one.encode() + b"\0" for one in wasi.args]
         self.env = [f"{name}={value}".encode() + b"\0" for name, value in wasi.env.items()]
         self.stdin = b""
@@ -105,6 +119,11 @@ class State:
         self.random: Callable[[int], bytes] = (
             os.urandom if seed is None else random.Random(seed).randbytes
         )
+
+    def close(self) -> None:
+        """Close what the guest left open."""
+        if self.files is not None:
+            self.files.close()
 
 
 def adapt(facts: Facts, wasi: Wasi | None) -> Adapted | None:
@@ -176,6 +195,8 @@ def _vectors(instance: Instance, pointer: int, count: int) -> list[tuple[int, in
 
 
 def _fd_write(instance: Instance, fd: int, pointer: int, count: int, out: int) -> int:
+    if fd > 2:
+        return _files.CALLS["fd_write"](instance, fd, pointer, count, out)
     stream = instance.state.streams.get(fd)
     vectors = _vectors(instance, pointer, count)
     if stream is None or vectors is None:
@@ -189,6 +210,8 @@ def _fd_write(instance: Instance, fd: int, pointer: int, count: int, out: int) -
 
 
 def _fd_read(instance: Instance, fd: int, pointer: int, count: int, out: int) -> int:
+    if fd > 2:
+        return _files.CALLS["fd_read"](instance, fd, pointer, count, out)
     vectors = _vectors(instance, pointer, count)
     if fd != 0 or vectors is None:
         return BAD_FILE if fd else INVALID
@@ -203,13 +226,15 @@ def _fd_read(instance: Instance, fd: int, pointer: int, count: int, out: int) ->
 
 def _fd_fdstat_get(instance: Instance, fd: int, out: int) -> int:
     if fd not in {0, 1, 2}:
-        return BAD_FILE
+        return _files.CALLS["fd_fdstat_get"](instance, fd, out)
     rights = 2 if fd == 0 else 64  # to read, to write
     return _put(instance, out, "<BxHxxxxQQ", 2, 0, rights, 0)
 
 
-def _fd_seek(instance: Instance, fd: int, _offset: int, _whence: int, _out: int) -> int:
-    return NOT_A_SEEK if fd in {0, 1, 2} else BAD_FILE
+def _fd_seek(instance: Instance, fd: int, offset: int, whence: int, out: int) -> int:
+    if fd in {0, 1, 2}:
+        return NOT_A_SEEK
+    return _files.CALLS["fd_seek"](instance, fd, offset, whence, out)
 
 
 def _poll_oneoff(instance: Instance, asked: int, out: int, count: int, done: int) -> int:
@@ -275,6 +300,7 @@ def _nothing(instance: Instance, *_: Any) -> int:
 
 CALLS: Final[dict[str, Callable[..., Any]]] = {
     **dict.fromkeys(_ABSENT, _nothing),
+    **_files.CALLS,
     "args_sizes_get": _list_sizes("args")[0],
     "args_get": _list_sizes("args")[1],
     "environ_sizes_get": _list_sizes("env")[0],

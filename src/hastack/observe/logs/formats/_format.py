@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from hastack._core import _validate
-from hastack._core._errors import InvalidArgument
+from hastack._core._errors import InvalidArgument, MissingDependency
 from hastack.observe.logs._fuse import without_groups
 
 from ._shape import field_kinds, first_characters
@@ -209,6 +209,8 @@ class Format:
                     return None
             except ValueError:
                 pass
+            except MissingDependency:
+                raise
             except Exception as error:
                 expected = f"what {self.name} does not fail at with {error!r}"
             found = self._why(line) if self._why is not None else None
@@ -260,6 +262,8 @@ def _guarded(read: Callable[[str], Record | None]) -> Callable[[str], Record | N
     def try_parse(line: str) -> Record | None:
         try:
             return read(line)
+        except MissingDependency:
+            raise
         except Exception:  # a line must not be lost over it; `explain` says it
             return None
 
