@@ -117,19 +117,19 @@ def test_many_threads_lose_no_count():
 
 
 def test_nothing_is_kept_alive_and_a_dropped_dashboard_ends():
-    bucket = TokenBucket("1/s", name="dropped bucket")
+    bucket = TokenBucket("1/s", name="!dropped bucket")
     dashboard: Dashboard | None = Dashboard(period=0.01)
     dashboard.snapshot()
     plain = type(bucket._core._core)  # the core itself would hold the bucket
     gone = weakref.ref(bucket)
     names = [row.name for row in dashboard.snapshot().limiters]
-    assert "dropped bucket" in names  # found by itself
-    kept = TokenBucket("1/s", name="kept by us")
+    assert "!dropped bucket" in names  # found by itself
+    kept = TokenBucket("1/s", name="!kept by us")
     found = dashboard._observer
-    until(lambda: "kept by us" in [row.name for row in found.last.limiters])
+    until(lambda: "!kept by us" in [row.name for row in found.last.limiters])
     del bucket
     until(lambda: (gc.collect(), gone())[1] is None)  # a look may be under way
-    assert "dropped bucket" not in [row.name for row in dashboard.snapshot().limiters]
+    assert "!dropped bucket" not in [row.name for row in dashboard.snapshot().limiters]
     thread = dashboard._ticker._thread
     dashboard = found = None
     gc.collect()
