@@ -46,6 +46,7 @@ def pytest_sessionstart() -> None:
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS), SkipParser()],
     patterns=["README.md", "docs/*.md", "docs/**/*.md"],
+    excludes=["docs/tutorial.md"],  # followed as a whole by tests/integration/test_tutorial.py
 ).pytest()
 
 

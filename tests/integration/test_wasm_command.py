@@ -92,12 +92,36 @@ def test_keys_sign_and_verify(run, policy, tmp_path) -> None:
         assert run("verify", policy, *wrong).exit_code == 2
 
 
+def test_lists_of_revocations_are_made(run, tmp_path) -> None:
+    assert run("keys", tmp_path / "chief").exit_code == 0
+    chief = wasm.PrivateKey.from_pem((tmp_path / "chief").read_bytes())
+    trust = wasm.Trust([wasm.Signer(chief.public, "chief")], revokers=[chief.public])
+    out, key = tmp_path / "revoked.json", ["--key", tmp_path / "chief"]
+    made = run("revoke", *key, "--serial", 3, "--days", 1, "--out", out, chief.public.id)
+    assert made.stdout.endswith("list 3, 1 entries\n"), made.output
+    listed = trust.revoke(out.read_bytes())
+    assert listed.revoked == {chief.public.id}
+    assert listed.expires is not None
+    assert "revoked" in run("revoke", *key, "--serial", 4, "--out", out, "x").stderr
+
+
 def test_modules_run_and_are_measured(run, policy, tmp_path) -> None:
     command = tmp_path / "command.wasm"
     command.write_bytes(guest("command.c"))
     done = run("run", "--unsigned", *SLOW, command, "cat", input="hello\n")
     assert done.stdout == "hello\n", done.output
     assert run("run", "--unsigned", *SLOW, command, "exit", "7").exit_code == 7
+    (tmp_path / "granted").mkdir()
+    (tmp_path / "granted" / "note").write_text("read me")
+    granted = ["--dir", f"/data={tmp_path}/granted"]
+    assert run("run", "--unsigned", *SLOW, *granted, command, "open", "note").stdout == "read me"
+    assert run("run", "--unsigned", *SLOW, command, "open", "note").exit_code == 8
+    writing = ["--dir", f"/data={tmp_path}/granted:rw"]
+    assert run("run", "--unsigned", *SLOW, *writing, command, "open", "none").exit_code == 44
+    assert run("run", "--unsigned", "--dir", "/data", command).exit_code == 2
+    unsure = run("run", command)
+    assert unsure.exit_code == 2
+    assert "--unsigned" in unsure.stderr
     asked = run("run", "--unsigned", *SLOW, policy, "--call", "on_http_request", "PUT", "/admin")
     assert asked.stdout == "0\n"
     measured = run(

@@ -50,6 +50,11 @@ def test_links_between_files_lead_somewhere(page: str) -> None:
         assert "://" in target or (ROOT / target).exists(), target
 
 
+def test_the_picture_of_the_layers_is_the_contract() -> None:
+    draw = runpy.run_path(str(ROOT / "scripts/draw_layers.py"))
+    assert draw["PICTURE"].read_text(encoding="utf-8") == draw["picture"]()
+
+
 def test_every_public_module_has_its_place_in_the_reference() -> None:
     pages = "".join(path.read_text("utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
     public = runpy.run_path(str(ROOT / "scripts/surface.py"))["public_modules"]()

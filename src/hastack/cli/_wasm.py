@@ -79,6 +79,8 @@ def _policy(signers: tuple[str, ...], required: tuple[str, ...]) -> plugins.Trus
         if not role or not count.isdigit():
             raise click.UsageError(f"--require {text}: expected ROLE=N")
         require_[role] = int(count)
+    if not people:
+        raise click.UsageError("--signer says whose signature counts; run has --unsigned, too")
     return plugins.Trust(people, require=require_ or None)
 
 
@@ -198,6 +200,20 @@ def sign(
 
 
 @wasm.command()
+@click.argument("ids", nargs=-1)
+@click.option("--key", type=_FILE, required=True, help="The private key, in PEM.")
+@click.option("--serial", type=int, required=True, help="Higher than that of the list before.")
+@click.option("--days", type=float, help="After that, nothing is trusted without a newer list.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write it.")
+def revoke(ids: tuple[str, ...], key: Path, serial: int, days: float | None, out: Path) -> None:
+    """Sign a list of what no longer counts: IDS of keys, and digests of modules."""
+    signer = plugins.PrivateKey.from_pem(key.read_bytes())
+    expires = None if days is None else time.time() + days * 86_400.0
+    out.write_bytes(plugins.revoke(ids, signer, serial=serial, expires=expires))
+    click.echo(f"{out}: list {serial}, {len(set(ids))} entries")
+
+
+@wasm.command()
 @click.argument("file", type=_FILE)
 @_trust_options
 def verify(
@@ -251,12 +267,21 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("file", type=_FILE)
 @click.argument("args", nargs=-1)
 @_run_options
+@click.option(
+    "--dir", "folders", multiple=True, metavar="NAME=PATH[:rw]", help="A folder that it may read."
+)
 @click.pass_context
 def run(
-    ctx: click.Context, /, file: Path, args: tuple[str, ...], function: str | None, **how: Any
+    ctx: click.Context,
+    /,
+    file: Path,
+    args: tuple[str, ...],
+    function: str | None,
+    folders: tuple[str, ...],
+    **how: Any,
 ) -> None:
     """Run a WASI command with ARGS, or call one function with numbers or text."""
-    settings = plugins.Wasi(args=(file.name, *args))
+    settings = plugins.Wasi(args=(file.name, *args), files=_granted(folders))
     with _loaded(file, **how, wasi=settings) as plugin:
         if function is not None:
             click.echo(_shown(plugin.call(function, *_arguments(plugin, args))))
@@ -267,6 +292,17 @@ def run(
         stream.buffer.write(data)
         stream.flush()
     ctx.exit(done.status & 0xFF)
+
+
+def _granted(texts: tuple[str, ...]) -> dict[str, plugins.Directory]:
+    found = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        if not name or not path:
+            raise click.UsageError(f"--dir {text}: expected NAME=PATH or NAME=PATH:rw")
+        write = path.endswith(":rw")
+        found[name] = plugins.Directory(path.removesuffix(":rw"), write=write)
+    return found
 
 
 def _arguments(plugin: plugins.Plugin, args: tuple[str, ...]) -> list[Any]:
