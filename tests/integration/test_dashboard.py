@@ -120,7 +120,6 @@ def test_nothing_is_kept_alive_and_a_dropped_dashboard_ends():
     bucket = TokenBucket("1/s", name="!dropped bucket")
     dashboard: Dashboard | None = Dashboard(period=0.01)
     dashboard.snapshot()
-    plain = type(bucket._core._core)  # the core itself would hold the bucket
     gone = weakref.ref(bucket)
     names = [row.name for row in dashboard.snapshot().limiters]
     assert "!dropped bucket" in names  # found by itself
@@ -131,11 +130,14 @@ def test_nothing_is_kept_alive_and_a_dropped_dashboard_ends():
     until(lambda: (gc.collect(), gone())[1] is None)  # a look may be under way
     assert "!dropped bucket" not in [row.name for row in dashboard.snapshot().limiters]
     thread = dashboard._ticker._thread
-    dashboard = found = None
+    assert found.recorder._stops
+    dashboard = None
     gc.collect()
-    assert type(kept._core) is plain
     thread.join(30.0)
     assert not thread.is_alive()
+    assert found._closed
+    assert not found.recorder._stops
+    assert kept
 
 
 def test_a_breaker_an_object_that_cannot_be_read_and_the_log():
