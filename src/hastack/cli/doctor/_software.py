@@ -132,6 +132,11 @@ def _rings() -> Finding:
         says = f"{name} is there: records are taken in C"
         return Finding(section="acceleration", name="ring buffers", says=says)
     if find_spec(name) is not None:
+        if find_spec("_cffi_backend") is None:
+            says, fix = f"{name} is built, and takes cffi", "pip install 'hastack[ebpf]'"
+            return Finding(
+                section="acceleration", name="ring buffers", status="missing", says=says, fix=fix
+            )
         try:
             import_module(name)
         except ImportError as error:

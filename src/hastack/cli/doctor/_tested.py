@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 TESTED: Final[dict[str, tuple[str, str]]] = {
+    "aiohttp": ("3.12.0", "3.14.5"),
+    "anyio": ("4.4.0", "4.16.0"),
     "attrs": ("23.2.0", "26.1.0"),
     "backports.zstd": ("1.0.0", "1.8.0"),
     "cattrs": ("23.2.1", "26.2.1"),
@@ -17,13 +19,16 @@ TESTED: Final[dict[str, tuple[str, str]]] = {
     "cryptography": ("43.0.0", "50.0.2"),
     "grpcio": ("1.60.0", "1.85.3"),
     "grpcio-health-checking": ("1.60.0", "1.85.1"),
+    "httpx": ("0.27.0", "0.28.1"),
     "msgspec": ("0.19.0", "0.22.0"),
     "opentelemetry-api": ("1.30.0", "1.45.2"),
     "opentelemetry-sdk": ("1.30.0", "1.45.2"),
     "parsy": ("2.1", "2.2"),
     "protobuf": ("5.27.0", "7.36.2"),
+    "pyarrow": ("17.0.0", "26.0.1"),
     "rich": ("13.7.0", "15.0.0"),
     "starlette": ("0.37.0", "1.10.0"),
     "urllib3": ("2.2.0", "2.8.0"),
     "uvicorn": ("0.30.0", "0.54.0"),
+    "wasmtime": ("44.0.0", "50.0.1"),
 }
