@@ -262,6 +262,34 @@ def aiohttp() -> None:
         asyncio.run(main(address))
 
 
+def flask() -> None:
+    """A view with a limit, allowed and refused."""
+    import flask as library
+
+    from hastack import ratelimit
+    from hastack.contrib.flask import limit
+
+    app = library.Flask("smoke")
+    app.add_url_rule("/", view_func=limit(ratelimit.TokenBucket("1/h"))(lambda: "hello"))
+    client = app.test_client()
+    assert [client.get("/").status_code for _ in range(2)] == [200, 429]
+
+
+def django() -> None:
+    """A view with a limit, allowed and refused."""
+    from django.conf import settings
+    from django.http import HttpResponse
+    from django.test import RequestFactory
+
+    from hastack import ratelimit
+    from hastack.contrib.django import limit
+
+    settings.configure()
+    view = limit(ratelimit.TokenBucket("1/h"))(lambda _: HttpResponse("hello"))
+    request = RequestFactory().get("/")
+    assert [view(request).status_code for _ in range(2)] == [200, 429]
+
+
 def ebpf() -> None:
     """The kernel is asked, and types are read; what it refuses, it refuses with a reason."""
     from hastack.ebpf import features
@@ -286,7 +314,7 @@ PROGRAMS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
         *(base, compiled, cli, web, grpc, anyio, etcd, otel, logs, arrow, httpx, aiohttp),
-        *(ebpf, wasm),
+        *(flask, django, ebpf, wasm),
     )
 }
 

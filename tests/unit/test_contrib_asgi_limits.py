@@ -122,6 +122,7 @@ class TestRequests:
             call(app, http(path, root=root))
         assert call(app, http("/a"))[0]["status"] == 429
         assert call(app, http("/api", root="/api"))[0]["status"] == 200
+        assert call(app, http("/apia", root="/api"))[0]["status"] == 200
 
     def test_a_route_that_the_framework_has_chosen(self):
         class Route:
@@ -143,10 +144,15 @@ class TestRequests:
         assert seen == ["lifespan"]
 
     def test_without_a_matching_rule_nothing_is_added(self):
-        app = RateLimitMiddleware(hello, rules=[])
+        assert call(RateLimitMiddleware(hello, rules=[]), http()) == [START, BODY]
+
+    def test_who_stands_outside_sees_what_was_written_into_the_scope(self):
+        async def routing(scope, receive, send):
+            scope["route"] = "chosen"
+
         scope = http()
-        assert call(app, scope) == [START, BODY]
-        assert scope == http()
+        call(limited(routing), scope)
+        assert scope["route"] == "chosen"
 
 
 class TestHolding:

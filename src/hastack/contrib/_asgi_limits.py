@@ -31,8 +31,9 @@ class AsgiRequest(HttpRequest):
         client = scope.get("client")
         path: str = scope["path"]
         root: str = scope.get("root_path", "")
-        if root and path.startswith(root):
-            path = path[len(root) :] or "/"
+        below = path.removeprefix(root)
+        if below != path and below[:1] in {"", "/"}:
+            path = below or "/"
         peer = client[0] if client else None
         super().__init__(scope.get("method", "GET"), path, peer, scope, proxies)
 
@@ -137,9 +138,10 @@ async def answered(
     """Let ``app`` answer a request that the rules let pass."""
     status = 200
     trailers = False
-    # What limits further in have to say; see `hastack.contrib.starlette`.
+    # What limits further in have to say; see `hastack.contrib.starlette`. Not in a copy of the
+    # scope: those outside (tracing) look there for the route that was chosen inside.
     inner: list[tuple[str, str]] = []
-    scope = {**scope, INNER_FIELDS: inner}
+    scope[INNER_FIELDS] = inner
 
     async def watching(message: Message) -> None:
         nonlocal status, trailers
