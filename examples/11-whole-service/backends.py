@@ -94,7 +94,7 @@ class Program:
         raise RuntimeError(f"{self.command()[0]} did not start")
 
     def answers(self, process: subprocess.Popen[bytes]) -> bool:
-        end = time.monotonic() + 20.0
+        end = time.monotonic() + 60.0
         while process.poll() is None and time.monotonic() < end:
             with contextlib.suppress(OSError):
                 url = f"http://127.0.0.1:{self.port}{self.ask}"
@@ -149,7 +149,7 @@ class Embedded:
 
     def start(self) -> None:
         self.process = subprocess.Popen([sys.executable, __file__, self.url])
-        end = time.monotonic() + 30.0
+        end = time.monotonic() + 60.0
         while not self.socket.exists():
             if self.process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError("the owner of the store did not start")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
-START_WITHIN = 60.0
+START_WITHIN = 120.0
 
 
 class Cluster:

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 
 import grpc.aio
 from opentelemetry import propagate, trace
-from wiring import Wiring, log
+from wiring import Wiring
 
 from hastack import context, discovery
 from hastack.contrib.grpc_aio import ServerContext
@@ -90,8 +90,7 @@ async def main(path: str) -> None:
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     wiring.life.add(AioGrpcServer(server, depends_on=["registry"]))
     wiring.offer(address, discovery.GrpcHealth(address, service="shop.Inventory"), "grpc")
-    report = await wiring.life.run_async()
-    log.info("%s", report)
+    await wiring.life.run_async()
 
 
 if __name__ == "__main__":

@@ -25,11 +25,16 @@ PATIENCE = 2.5  # seconds that a client has; it tells the service so
 
 @attrs.frozen
 class Sample:
-    """What a client saw: ``status`` is 0 where there was no answer."""
+    """What a client saw: ``status`` is 0 where there was no answer.
+
+    ``late`` is how long after its time the request left: the fault of this program, or of a machine
+    that had no time for it.
+    """
 
     sent: float
     took: float
     status: int
+    late: float
 
 
 class Load:
@@ -59,7 +64,7 @@ class Load:
         headers = propagate.outgoing_headers(context.current()) | options.pop("headers")
         return (await self.client.request(method, path, headers=headers, **options)).status_code
 
-    async def one(self, number: int, client: str | None = None) -> int:
+    async def one(self, number: int, client: str | None = None, late: float = 0.0) -> int:
         """One request; what came of it is kept, unless it is somebody else's."""
         headers = {"x-client": client or f"client-{number % 12}"}
         sent = time.monotonic()
@@ -75,7 +80,7 @@ class Load:
         except (httpx.HTTPError, HastackError):
             status = 0
         if client is None:
-            self.samples.append(Sample(sent, time.monotonic() - sent, status))
+            self.samples.append(Sample(sent, time.monotonic() - sent, status, late))
         return status
 
     async def run(self) -> None:
@@ -83,8 +88,9 @@ class Load:
         start = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for number in itertools.count():
-                await asyncio.sleep(max(0.0, start + number / self.rate - time.monotonic()))
-                group.create_task(self.one(number))
+                due = start + number / self.rate
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                group.create_task(self.one(number, late=time.monotonic() - due))
 
     async def close(self) -> None:
         await self.client.aclose()

@@ -20,8 +20,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
-from starlette.routing import Route
-from wiring import Wiring, log
+from starlette.routing import Mount, Route
+from wiring import Wiring
 
 from hastack import context, discovery, ratelimit, wasm
 from hastack.contrib.asgi import (
@@ -32,6 +32,7 @@ from hastack.contrib.asgi import (
     PolicyMiddleware,
     RateLimitMiddleware,
 )
+from hastack.contrib.dashboard import Dashboard
 from hastack.contrib.http_limits import Rule, by_client, by_header
 from hastack.contrib.uvicorn import UvicornServer
 
@@ -50,11 +51,19 @@ def failed(error: Exception) -> bool:
     return isinstance(error, TimeoutError)
 
 
-def sold(item: object) -> str:
+async def ordered(request: Request) -> str:
+    """The item of an order."""
+    try:
+        return sold((await request.json())["item"])
+    except (ValueError, TypeError, KeyError):
+        raise HTTPException(400, 'expected {"item": ...}') from None
+
+
+def sold(item: str) -> str:
     """``item``, if there is such a thing: strangers choose no keys of what is kept here."""
     if item not in {"tea", "coffee"}:
         raise HTTPException(404, f"{item!r} is not sold here")
-    return str(item)
+    return item
 
 
 class Orders:
@@ -83,7 +92,7 @@ class Orders:
     async def post_order(self, request: Request) -> JSONResponse:
         left = context.current().remaining()
         key = request.headers.get("idempotency-key") or uuid.uuid4().hex
-        item = sold((await request.json()).get("item"))
+        item = await ordered(request)
         answer = await self.call("Reserve", {"item": item, "key": key})
         return JSONResponse({"order": key, "left": {"orders": left, **answer}}, 201)
 
@@ -135,14 +144,18 @@ async def main(path: str) -> None:
         "inventory", lambda: orders.breaker.guard.state.value == "closed", critical=False
     )
 
+    dashboard = Dashboard(service="orders")
+
     async def get_schemas(request: Request) -> JSONResponse:
-        return JSONResponse({each.format: str(each) for each in schemas.schemas.values()})
+        known = schemas.schemas.values()
+        return JSONResponse({s.format: {f.name: f.type for f in s.fields} for s in known})
 
     app = Starlette(
         routes=[
             Route("/orders", orders.post_order, methods=["POST"]),
             Route("/stock/{item}", orders.get_stock),
             Route("/schemas", get_schemas),
+            Mount("/dashboard", dashboard),
         ],
         middleware=[  # outermost first
             Middleware(HealthMiddleware, health=wiring.health, metrics=False),
@@ -157,6 +170,7 @@ async def main(path: str) -> None:
     )
 
     life = wiring.life
+    life.add(dashboard, depends_on=["http"])  # its streams end before the server waits for them
     life.add("inventory", stop=orders.channel.close, depends_on=["registry"])
     life.add(
         UvicornServer(
@@ -169,8 +183,7 @@ async def main(path: str) -> None:
         )
     )
     wiring.offer(address, discovery.Http(f"http://{address}/healthz"), "http")
-    report = await life.run_async()
-    log.info("%s", report)
+    await life.run_async()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from hastack.observe import logs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
+BUSY = 0.1  # seconds by which requests left too late; a service on such a machine is late as well
 REFUSED = (429, 503)  # an orderly no, with the time to come back
 
 
@@ -73,6 +74,7 @@ class Row:
     p50: float
     p99: float
     recovered: float
+    late: float  # how long after their time requests left (p99)
     note: str
     budget: Budget
     statuses: dict[int, int]
@@ -103,6 +105,7 @@ def judged(fault: str, samples: list[Sample], mended: float, note: str, budget: 
         p50=statistics.median(took),
         p99=took[int(0.99 * (len(took) - 1))],
         recovered=max(0.0, after),
+        late=sorted(each.late for each in samples)[int(0.99 * (len(samples) - 1))],
         note=note,
         budget=budget,
         statuses={status: statuses.count(status) for status in sorted(set(statuses))},
@@ -291,10 +294,11 @@ HEAD = (
 def line(row: Row) -> str:
     """One row for people."""
     budget = f"{row.budget.refused:.0%}/{row.budget.failed:.0%} {row.budget.recovery:.0f} s"
+    busy = f"; the machine was busy: sent {row.late:.1f} s late" if row.late > BUSY else ""
     return (
         f"{row.fault:<16}{row.requests:>9}{row.ok:>6}{row.refused:>9}{row.failed:>8}"
         f"{row.p50 * 1000:>7.0f}{row.p99 * 1000:>7.0f}{row.recovered:>9.1f} s"
-        f"  {budget}: {'kept' if row.kept else 'BROKEN'}\n    {row.note}"
+        f"  {budget}: {'kept' if row.kept else 'BROKEN'}\n    {row.note}{busy}"
     )
 
 

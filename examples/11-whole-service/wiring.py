@@ -17,8 +17,6 @@ from hastack.discovery.balance import Balancer
 from hastack.health import Health
 from hastack.lifecycle import Lifecycle
 
-log = logging.getLogger("shop")
-
 
 @attrs.frozen(kw_only=True)
 class Shop:

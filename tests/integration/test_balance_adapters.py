@@ -14,13 +14,15 @@ import grpc
 import httpx
 import pytest
 
+from hastack import context
 from hastack.contrib import grpc_balance
 from hastack.contrib._balanced import host_and_port
 from hastack.contrib.aiohttp import balanced
+from hastack.contrib.grpc_aio import client_interceptors
 from hastack.contrib.httpx import AsyncBalancedTransport, BalancedTransport
 from hastack.discovery import Instance
 from hastack.discovery.balance import Balancer, ConsistentHash, Outlier, RoundRobin
-from hastack.errors import ClosedError, InvalidArgument, NoInstance
+from hastack.errors import ClosedError, DeadlineExceeded, InvalidArgument, NoInstance
 from hastack.ratelimit import CircuitBreaker
 
 
@@ -91,6 +93,13 @@ def http_servers(count, *, failing=()):
         for server in servers:
             server.shutdown()
             server.server_close()
+
+
+@contextmanager
+def silent_port():
+    """An address at which somebody listens who never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @contextmanager
@@ -440,6 +449,29 @@ def test_cancelled_streams_end_and_say_nothing():
         asyncio.run(main())
         assert idle(balancer)
         assert not any(endpoint.ejected for endpoint in balancer.endpoints)
+
+
+def test_a_call_whose_interceptor_raised_is_over_as_well():
+    """The interceptors of contexts raise DeadlineExceeded in place of grpc's error."""
+
+    def connect(address):
+        return grpc.aio.insecure_channel(address, interceptors=client_interceptors())
+
+    told = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, found: told.append(found))
+        async with grpc_balance.aio_channel(balancer, connect=connect) as channel:
+            with pytest.raises(DeadlineExceeded):
+                with context.timeout(0.05):  # so grpc finds out, and not the task
+                    await channel.unary_unary("/s/unary_unary")(b"")
+        gc.collect()  # that is when a task says that nobody took its error
+
+    with silent_port() as address:
+        balancer = follow([address])
+        asyncio.run(main())
+        assert idle(balancer)
+        assert told == []
 
 
 def test_instances_come_and_go_without_a_lost_call_and_connections_go_with_them():

@@ -491,6 +491,44 @@ def test_beside_an_event_loop() -> None:
     asyncio.run(main())
 
 
+TURNS = """(module
+    (func (export "one") (result i32) (i32.const 1))
+    (func (export "spin") (loop (br 0))))"""
+
+
+def test_more_calls_than_instances_take_turns_on_a_loop() -> None:
+    async def main() -> None:
+        with wasm.load(wasm.wat(TURNS), trust=wasm.Unsigned(), limits=LONG, instances=2) as plugin:
+            assert (
+                await asyncio.gather(*(plugin.call_async("one") for _ in range(100))) == [1] * 100
+            )
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_does_not_come_is_waited_for_no_longer_than_a_call_may_take() -> None:
+    async def main() -> None:
+        limits = wasm.Limits(deadline=0.05)
+        code = wasm.wat(TURNS)
+        with wasm.load(code, trust=wasm.Unsigned(), limits=limits, instances=1) as plugin:
+            spinning = [asyncio.create_task(plugin.call_async("spin")) for _ in range(40)]
+            ended = await asyncio.gather(*spinning, return_exceptions=True)
+            kinds = {type(each) for each in ended}
+            assert kinds == {GuestDeadline, PoolExhausted}
+            assert await plugin.call_async("one") == 1
+        # Someone in a hurry waits no longer than that.
+        with wasm.load(code, trust=wasm.Unsigned(), limits=LONG, instances=1) as plugin:
+            spinning = [asyncio.create_task(plugin.call_async("spin"))]
+            await asyncio.sleep(0)
+            with context.timeout(0.02), pytest.raises(PoolExhausted):
+                await plugin.call_async("one")
+            spinning[0].cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await spinning[0]
+
+    asyncio.run(main())
+
+
 def test_host_functions_and_initialisers_work_on_fibers() -> None:
     reactor = wasm.wat("""(module (import "env" "f" (func $f (param i32) (result i32)))
         (global $g (mut i32) (i32.const 0))

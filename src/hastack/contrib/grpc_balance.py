@@ -17,7 +17,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from hastack._core._errors import ClosedError, InvalidArgument
+from hastack._core._errors import ClosedError, ContextError, DeadlineExceeded, InvalidArgument
 from hastack._core._extras import require
 from hastack.discovery.balance import Balancer
 
@@ -261,6 +261,18 @@ class _Channel(grpc.Channel):  # type: ignore[misc]  # a class without types
         self.close()
 
 
+async def _code(call: Any) -> Any:
+    """How a call of `grpc.aio` ended; with interceptors, asking raises what one of them raised."""
+    try:
+        return await call.code()
+    except (DeadlineExceeded, TimeoutError):
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    except (ContextError, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED
+    except Exception:
+        return grpc.StatusCode.UNKNOWN
+
+
 # -- asyncio ------------------------------------------------------------------------------
 
 
@@ -286,7 +298,7 @@ class _AioCallable(_Callable):
             raise
 
         async def settle() -> None:
-            _settle(pick, await call.code())
+            _settle(pick, await _code(call))
             for gone in self._connections.end(connection):
                 await gone.close()
 

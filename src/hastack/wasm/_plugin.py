@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from hastack._core import _validate
 from hastack._core._alive import track
 from hastack._core._cancel import BACKGROUND, _current
-from hastack._core._errors import InvalidArgument, ModuleRefused, Trap, WasmError
+from hastack._core._errors import InvalidArgument, ModuleRefused, PoolExhausted, Trap, WasmError
 
 from . import _events, _signatures
 from ._abi import adapt
@@ -140,12 +140,13 @@ class Plugin:
 
         The guest runs on a stack of its own, on this thread. At each tick of a millisecond it
         gives way to the loop and goes on at its next turn; it is thrown away when its deadline
-        passes or the awaiting task is cancelled. Its instances are apart from those of `call`.
+        passes or the awaiting task is cancelled. Its instances are apart from those of `call`, and
+        when all of them are busy it waits for one, as long as a call may take at most.
         """
         try:
             instance = self._fibers.idle.pop()
         except IndexError:
-            instance = self._fibers.another()
+            instance = await self._in_turn()
         try:
             result = await run(instance, name, args)
         except BaseException as error:
@@ -156,6 +157,25 @@ class Plugin:
         else:
             self._fibers.idle.append(instance)
         return result
+
+    async def _in_turn(self) -> Instance:
+        """An instance for a call beside the loop.
+
+        Whoever is busy gives way at each tick, so that more calls than instances are begun on one
+        loop as a matter of course: refusing them would refuse a burst of any size above that.
+        """
+        from asyncio import sleep
+
+        limit = self._code.limits.deadline
+        left = _current.get(BACKGROUND).remaining()
+        until = monotonic() + (limit if left is None else min(limit, left))
+        while True:
+            try:
+                return self._fibers.another()
+            except PoolExhausted:
+                if monotonic() >= until:
+                    raise
+            await sleep(0)
 
     def call_many(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a function many times in one crossing; for functions of numbers and bytes.
