@@ -92,14 +92,16 @@ def _range(name: str, one: dict[str, Any]) -> str:
 def imports(known: Results) -> str:
     """What imports cost: hastack's modules, and what their packages cost by themselves."""
     rows = ["| | extra | ms | modules |", "|---|---|---:|---:|"]
+    shown: set[str] = set()
     for extra in _order(known):
         if extra == "all":
             continue
         one = known[extra]
         for group, form in (("features", "`{}`"), ("imports", "{} alone")):
-            for name, (took, count) in one[group].items():
-                if name == "hastack" and (extra != "base" or group == "features"):
+            for name, (took, count) in sorted(one[group].items()):
+                if name in shown or took < 1.0:  # of several extras; or nothing but its name
                     continue
+                shown.add(name)
                 label = f"`{name}`" if name == "hastack" else form.format(name)
                 rows.append(f"| {label} | {extra} | {took:.0f} | {count} |")
     return "\n".join(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,26 @@ def test_no_line_is_lost_or_doubled_while_files_rotate(
     assert account.rejects == 0
     expected = "truncated" if way == "copytruncate" else "replaced"
     assert expected in {event.reason for event in seen}
+
+
+def test_what_was_copied_and_truncated_between_two_looks_is_read_from_the_copies(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "app.log"
+    path.touch()
+    engine = logs.Engine(logs.Follow(path, poll=0.1), parser=TwoLineParser())
+
+    def rotate() -> None:
+        for number in range(4):
+            append(path, f"n={number}\n")
+            shutil.copy(path, tmp_path / f"app.log.{number}")
+            os.truncate(path, 0)
+
+    turn = threading.Timer(0.3, rotate)  # by then the empty file is open
+    turn.start()
+    numbers, _ = collect(engine, 4)
+    turn.join()
+    assert sorted(numbers) == [0, 1, 2, 3]
 
 
 def test_a_writer_that_is_killed_leaves_half_a_line_for_its_successor(

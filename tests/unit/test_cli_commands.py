@@ -222,3 +222,14 @@ def test_the_command_knows_of_every_section():
             parts = path.relative_to(Path(hastack.__file__).parent).parts[:-1]
             found.add(".".join(("hastack", *parts)))
     assert found == set(_config.WITH_SECTIONS)
+
+
+def test_features_without_cffi_say_so_once(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cffi", None)
+    monkeypatch.setattr(sys, "argv", ["hastack", "ebpf", "features"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "hastack: cffi is not installed. Install it with: pip install 'hastack[ebpf]'\n"
+    )

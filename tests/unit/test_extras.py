@@ -181,8 +181,9 @@ def test_a_lazy_package_says_exactly_what_to_type_when_it_is_used(package, extra
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    named = {"google": "protobuf"}.get(package, package)
     assert done.stdout.strip() == (
-        f"{package} is not installed. Install it with: pip install 'hastack[{extra}]'"
+        f"{named} is not installed. Install it with: pip install 'hastack[{extra}]'"
     )
 
 
@@ -224,8 +225,8 @@ def asked_extras(mark: str) -> set[str]:
 
 # What packages of extras need themselves, and hastack lists elsewhere because it imports it: small
 # foundations of their fields. anyio: starlette, httpx; click: uvicorn, flask; cffi: cryptography;
-# protobuf: grpcio-health-checking.
-FOUNDATIONS = {"anyio", "cffi", "click", "protobuf"}
+# protobuf: grpcio-health-checking; urllib3: requests.
+FOUNDATIONS = {"anyio", "cffi", "click", "protobuf", "urllib3"}
 
 
 @pytest.mark.parametrize("extra", sorted(EXTRAS))
@@ -255,3 +256,49 @@ def test_the_readme_lists_every_extra_and_what_it_brings():
         [row] = [row for row in rows if f"`{name}`" in row[1] and len(row) == 5]
         for need in needs:
             assert need.name in row[2] or row[2].strip() == "the package of that name", name
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_oldest_engine_that_is_promised_is_one_that_is_taken(machine):
+    from hastack.wasm._advisories import known_bad
+
+    [engine] = [each for each in EXTRAS["wasm"] if each.name == "wasmtime"]
+    oldest = str(engine.specifier).removeprefix(">=")
+    assert known_bad(f"{oldest}.0.0", machine) == ""
+
+
+# What scripts/extras.py keeps ---------------------------------------------------------------
+
+
+def run_of(version, *, oldest=None, problems=()):
+    found = {
+        "problems": list(problems),
+        "needs": ["click"],
+        "packages": {"click": [version, 1_000_000], "hastack": ["0.1.0", 1]},
+        "imports": {"hastack": [5.0, 10], "click": [30.0, 60]},
+        "features": {"hastack.cli._app": [40.0, 70]},
+    }
+    if oldest:
+        found["lowest"] = {"problems": [], "packages": {"click": [oldest, 1]}}
+    return found
+
+
+def test_what_was_found_is_kept_until_something_newer_is_found():
+    tables = script("extras_tables")
+    first = tables.merge({}, {"cli": run_of("8.2.0", oldest="8.1.0")})
+    again = tables.merge(first, {"cli": run_of("8.3.0")})
+    assert tables.ranges(again) == {"click": ("8.1.0", "8.3.0")}
+    assert tables.merge(again, {"cli": run_of("9.0", problems=["smoke: no"])}) == again
+    assert "click 8.1.0 to 8.3.0" in tables.packages(again)
+    assert "| `hastack.cli._app` | cli | 40 | 70 |" in tables.imports(again)
+
+
+def test_the_page_and_the_doctor_say_what_was_found():
+    from hastack.cli.doctor._tested import TESTED
+
+    tables = script("extras_tables")
+    known = json.loads((ROOT / "docs" / "extras.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "extras.md").read_text(encoding="utf-8")
+    assert tables.packages(known) in page
+    assert tables.imports(known) in page
+    assert tables.ranges(known) == TESTED

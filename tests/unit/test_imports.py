@@ -147,6 +147,10 @@ def test_the_base_install_is_enough_for_everything_that_is_no_opt_in() -> None:
     run(BARE + f"    import importlib\n    for name in {names!r}: importlib.import_module(name)")
 
 
+def is_package(name: str) -> bool:
+    return SRC.joinpath(*name.split(".")).is_dir()
+
+
 PACKAGES_OF_THEIR_OWN = [
     name
     for name in map(module_name, SOURCES)

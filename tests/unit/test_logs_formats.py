@@ -61,3 +61,13 @@ def test_a_hostile_line_takes_little_time(name):
 def test_formats_travel_by_their_name():
     for each in map(formats.get, formats.names()):
         assert pickle.loads(pickle.dumps(each)) is each
+
+
+def test_a_line_of_update_alternatives_is_one_whatever_it_says():
+    """Its date and time can be the identity and the user of an access log."""
+    tail = '[10/Oct/2026:13:55:36 +0000] "GET / HTTP/1.1" 200 12 "-" "curl"'
+    for line in (f"update-alternatives 2026-10-10 13:55:36: {tail}",
+                 f"update-alternatives 2026-10-10 13:55:36: run with {tail}"):  # fmt: skip
+        readers = [each for each in logs.Parser().formats if each.try_parse(line) is not None]
+        assert [each.name for each in readers if each.rank == readers[0].rank] == ["alternatives"]
+        assert logs.Parser().parse_lines([line]).formats[0].name == "alternatives"

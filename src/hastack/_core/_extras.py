@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 _OFF = {"0", "false", "no", "n", "off"}
+# Packages of which the first part of a module's name says nothing, or the wrong thing.
+_PACKAGES = {"google": "protobuf", "backports": "backports.zstd", "compression": "backports.zstd"}
 _ours = False  # grpc was imported here, without its hooks
 
 
@@ -34,7 +36,7 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != top:
             raise
-        raise MissingDependency(top, extra) from None
+        raise MissingDependency(_PACKAGES.get(top, top), extra) from None
 
 
 def require_grpc(*, extra: str) -> tuple[ModuleType, ModuleType]:

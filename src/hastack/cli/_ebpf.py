@@ -333,6 +333,7 @@ def features(as_json: bool) -> None:
     """Say what this kernel can do, found out by trying."""
     from hastack.ebpf import features as probing
 
+    require("cffi", extra="ebpf")  # without it each of them would say so
     found = probing.survey()
     if as_json:
         named = {each.name: {"there": each.there, "reason": each.reason} for each in found}

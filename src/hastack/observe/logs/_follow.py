@@ -249,6 +249,7 @@ class _Path:
         self._real = name
         self._beside: frozenset[Found] = frozenset()  # what lay there before, and is nothing new
         self._ends = deque(before.ends, maxlen=2 * _OLD)  # where reading of earlier ones ended
+        self._looked = 0
         self._vanished = False
         self._first = True
         self._begun_with: Found | None = None
@@ -272,11 +273,9 @@ class _Path:
             size = tail.size()
             known = size <= tail.offset or tail.known()
             step = next_step(tail.identity, tail.offset, size, path, known=known)
+        unknown = None if tail is None or tail.offset else tail
         if step is Step.READ:
             assert tail is not None
-            if not tail.offset:
-                # Nothing of it is known yet, so it may have been copied and truncated unseen.
-                yield from self._between(tail.born, most)
             yield from self._read(tail, most)
         elif step is Step.TRUNCATED:
             yield from self._truncated(most, now)
@@ -288,6 +287,9 @@ class _Path:
             self._say("vanished")
         elif step is Step.OPEN:
             yield from self._open(most)
+        if unknown and unknown is self._current and (step is Step.READ or self._stirred()):
+            # Nothing of it was known, so it may have been copied and truncated unseen.
+            yield from self._copied(unknown, most)
 
     def _read(self, tail: _Tail, most: int) -> Iterator[Chunk]:
         data, size = tail.read(most)
@@ -360,15 +362,28 @@ class _Path:
         if rest is not None:
             yield from self._drain(rest, most)
         # It may have been copied and truncated more than once since anybody looked.
-        yield from self._between(tail.born, most)
+        yield from self._copied(tail, most)
 
     def _replaced(self, most: int, now: float) -> Iterator[Chunk]:
         self._retire(now)
         self._say("replaced")
         yield from self._open(most)
 
+    def _copied(self, tail: _Tail, most: int) -> Iterator[Chunk]:
+        """Copies of what an open file held for a while, between two looks."""
+        # The last line and the copy may bear the same time.
+        yield from self._between(tail.born - 1, most)
+
+    def _stirred(self) -> bool:
+        """Whether files may have come beside the path since that was last looked at."""
+        try:
+            return os.stat(os.path.dirname(self._real)).st_mtime_ns > self._looked - _TICK  # noqa: PTH116, PTH120
+        except OSError:
+            return False
+
     def _between(self, since: int, most: int) -> Iterator[Chunk]:
         """Files that the path led to while nobody looked."""
+        self._looked = time.time_ns()
         path = self._stat()
         opened = {each.identity for each in self._old}
         if self._current is not None:
@@ -379,6 +394,9 @@ class _Path:
         for each in missed(siblings, after=since, opened=opened, known=self._beside):
             if any(self._holds(each.name, known) for known in self._ends if known.mark):
                 continue  # it was read: under its old name, or before somebody copied it
+            if self._current is not None and self._copies(each.name, self._current):
+                self._looked = 0
+                continue  # to be truncated in a moment, and then its rest is looked for
             found = self._reopen(each, 0, b"")
             if found is not None:
                 yield from self._drain(found, most)
@@ -466,6 +484,18 @@ class _Path:
             everything.append(path)
         fitting = [each.name for each in everything if self._holds(each.name, generation)]
         return chosen(everything, generation.identity, generation.offset, fitting)
+
+    def _copies(self, name: str, tail: _Tail) -> bool:
+        """Whether a file is a copy of an open one, which may be under way."""
+        here = _here(tail)
+        if here.mark and self._holds(name, here):
+            return True
+        try:
+            with Path(name).open("rb") as file:
+                theirs = file.read(MARK)
+        except OSError:
+            return False  # gone meanwhile
+        return bool(theirs) and os.pread(tail.number, len(theirs), 0) == theirs
 
     def _holds(self, name: str, position: Generation) -> bool:
         mark = position.mark

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ("get", "known", "names", "register", "unregister")
 
-BLOCK, SPECIFIC, JSON, SHAPED, SYSLOG, OPEN, LOOSE = 5, 10, 20, 30, 40, 50, 60
-"""Ranks. Formats of one rank never read the same line; between ranks the smaller is asked first."""
+BLOCK, MARKED, SPECIFIC, JSON, SHAPED, SYSLOG, OPEN, LOOSE = 5, 8, 10, 20, 30, 40, 50, 60
+"""Ranks. Formats of one rank never read the same line; between ranks the smaller is asked first.
+
+What is marked begins with words that only one program writes, and may go on with anything.
+"""
 
 
 class _Built(NamedTuple):
@@ -66,7 +69,7 @@ BUILT_IN: dict[str, _Built] = {
     "go.slog": _Built("_logfmt", "slog", SPECIFIC, "t", ("time=",)),
     "dpkg": _Built("_system", "dpkg", SPECIFIC, _DIGITS),
     "apt.history": _Built("_system", "apt", BLOCK, "SECRIUDP", _APT, block=True),
-    "alternatives": _Built("_system", "alternatives", SPECIFIC, "u", ("update-alternatives ",)),
+    "alternatives": _Built("_system", "alternatives", MARKED, "u", ("update-alternatives ",)),
     "journal.export": _Built(
         "_system", "journal", SPECIFIC, "_", ("__CURSOR=",), block=True, raw=True
     ),
