@@ -16,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 BOOTSTRAP = $(PYTHON) scripts/bootstrap.py --venv $(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types contract docs bench chaos wheel extras surface fmt venv debian clean
+.PHONY: help demo test test-all lint types contract docs bench chaos soak wheel extras surface fmt venv debian clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,6 +58,9 @@ bench: ## run bench/bench_*.py on the pure and on the compiled build
 
 chaos: debian venv ## 1,000 random fault schedules against real etcd servers (ARGS="--schedules 50")
 	@$(BIN)/python bench/etcd_watch_chaos.py $(ARGS)
+
+soak: debian venv ## everything on under load and faults, 3 minutes: does anything grow? (ARGS=60 for an hour)
+	@$(BIN)/python bench/soak.py $(ARGS)
 
 wheel: venv ## build dist/*.whl (ARGS="--libbpf FILE --licence FILE" puts a libbpf into it)
 	@$(BIN)/python scripts/bundled_wheel.py $(ARGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import http.client
@@ -11,9 +10,9 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 
 import pytest
+from asgi_servers import TOKEN, served
 
 from hastack import events, health, ratelimit
 from hastack.config import Secret
@@ -21,31 +20,7 @@ from hastack.contrib.dashboard import Dashboard, DashboardAction
 from hastack.errors import InvalidArgument
 from hastack.ratelimit import AdaptiveLimit, CircuitBreaker, ConcurrencyLimit, TokenBucket
 
-uvicorn = pytest.importorskip("uvicorn")
-
-TOKEN = "a-token-of-some-length"
-HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-
-
-@contextlib.contextmanager
-def served(app) -> Iterator[int]:
-    """The application under uvicorn, on a port that is bound before anybody connects."""
-    sock = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="on")
-    server = uvicorn.Server(config)
-
-    async def serve() -> None:
-        await server.serve(sockets=[sock])
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
-    thread.start()
-    try:
-        yield sock.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join(30.0)
-        sock.close()
-        assert not thread.is_alive()
+pytest.importorskip("uvicorn")
 
 
 def ask(port, path="/snapshot.json", *, method="GET", body=None, **headers):
@@ -142,25 +117,27 @@ def test_many_threads_lose_no_count():
 
 
 def test_nothing_is_kept_alive_and_a_dropped_dashboard_ends():
-    bucket = TokenBucket("1/s", name="dropped bucket")
+    bucket = TokenBucket("1/s", name="!dropped bucket")
     dashboard: Dashboard | None = Dashboard(period=0.01)
     dashboard.snapshot()
-    plain = type(bucket._core._core)  # the core itself would hold the bucket
     gone = weakref.ref(bucket)
     names = [row.name for row in dashboard.snapshot().limiters]
-    assert "dropped bucket" in names  # found by itself
-    kept = TokenBucket("1/s", name="kept by us")
+    assert "!dropped bucket" in names  # found by itself
+    kept = TokenBucket("1/s", name="!kept by us")
     found = dashboard._observer
-    until(lambda: "kept by us" in [row.name for row in found.last.limiters])
+    until(lambda: "!kept by us" in [row.name for row in found.last.limiters])
     del bucket
     until(lambda: (gc.collect(), gone())[1] is None)  # a look may be under way
-    assert "dropped bucket" not in [row.name for row in dashboard.snapshot().limiters]
+    assert "!dropped bucket" not in [row.name for row in dashboard.snapshot().limiters]
     thread = dashboard._ticker._thread
-    dashboard = found = None
+    assert found.recorder._stops
+    dashboard = None
     gc.collect()
-    assert type(kept._core) is plain
     thread.join(30.0)
     assert not thread.is_alive()
+    assert found._closed
+    assert not found.recorder._stops
+    assert kept
 
 
 def test_a_breaker_an_object_that_cannot_be_read_and_the_log():

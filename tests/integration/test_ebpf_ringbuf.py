@@ -315,3 +315,18 @@ def test_user_ring_buffers(spec):
     assert left.closed
     del obj, out, raw, left, child
     assert open_descriptors() == before
+
+
+def test_a_cancel_at_the_very_moment_of_a_batch_is_not_lost(obj):
+    async def main(ring):
+        task = asyncio.create_task(ring.read_batch_async(timeout=20))
+        while not ring._loops:
+            await asyncio.sleep(0)
+        for call_up in list(ring._loops):
+            call_up()
+        asyncio.get_running_loop().call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with obj.ring("events") as ring:
+        asyncio.run(main(ring))

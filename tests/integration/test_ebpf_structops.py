@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,12 @@ from hastack import ebpf
 from hastack.errors import ClosedError, KernelRefused, Unsupported
 
 KNOWN = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
-NAME = b"hastack_steady"
+NAME = f"hs{os.getpid()}".encode()  # the machine's other test runs have theirs
 
 
 def steady(*flags: str) -> bytes:
-    return built("congestion", "-D__TARGET_ARCH_x86", *flags)
+    named = f'-DNAME="{NAME.decode()}"'
+    return built("congestion", "-D__TARGET_ARCH_x86", named, *flags)
 
 
 @pytest.fixture

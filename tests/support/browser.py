@@ -143,13 +143,12 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def until(self, script: str) -> Any:
+    def until(self, script: str) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            found = self.run(script)
-            if found:
-                return found
+            if self.run(f"!!({script})"):  # an element would come over as an empty object
+                return
             time.sleep(0.05)
         raise AssertionError(f"{script} never came true; {self.messages}")
 

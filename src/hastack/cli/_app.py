@@ -29,6 +29,7 @@ _COMMANDS = {
     ),
     "logs": ("_logs", "logs", "Make records of log lines; schemas, formats, templates of them."),
     "observe": ("_observe", "observe", "Reach backends, watch what is exported, send a spill."),
+    "top": ("_top", "top", "Show the dashboard of a running service in the terminal, live."),
     "wasm": ("_wasm", "wasm", "Look at, sign, verify and run plugins."),
 }
 

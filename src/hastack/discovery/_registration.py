@@ -553,7 +553,8 @@ class Registration:
         if self._kept is not None and self._standing.presence != "absent" and grace > 0.0:
             self._stand(leaving=True)
             try:
-                await asyncio.wait_for(self._gone.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await self._gone.wait()
             except TimeoutError:
                 pass
         self._stand(open=False)

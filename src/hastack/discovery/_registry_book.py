@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, final
 from urllib.parse import unquote
@@ -17,6 +16,7 @@ import attrs
 
 from hastack import context
 from hastack._core._errors import ClosedError, InvalidArgument, NotAuthorized, StoreUnavailable
+from hastack._core._whole_file import replace
 
 from ._layout import CHECKPOINTS, HEARTBEATS
 from ._origin import Heartbeat
@@ -299,16 +299,7 @@ def _read(path: Path) -> list[CachedService]:
 
 def _write(path: Path, rows: Iterable[CachedService]) -> None:
     """Replace the file as a whole, or not at all."""
-    content = encode(rows)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    replace(path, encode(rows))
 
 
 @final

@@ -206,7 +206,9 @@ class Reader(Generic[BatchT]):
         try:
             for fd in copies:
                 loop.add_reader(fd, there)
-            await asyncio.wait_for(ready, timeout)
+            # Not wait_for: before Python 3.12 it may swallow that the task is cancelled.
+            async with asyncio.timeout(timeout):
+                await ready
         except TimeoutError:
             pass  # the caller looks at the clock
         finally:

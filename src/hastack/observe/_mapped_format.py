@@ -49,7 +49,6 @@ _SEQUENCE = struct.Struct("=Q")
 _DESCRIPTOR = 1
 _CELL = 2
 TEXT_LIMIT = 0xFFFF
-NUMBERS_LIMIT = 0xFFFF
 
 
 class Malformed(ValueError):

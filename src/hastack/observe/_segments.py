@@ -35,8 +35,6 @@ _COUNTED = struct.Struct("<II")
 _CRC = struct.Struct("<I")
 _MARK = 0xA5
 
-RECORD_OVERHEAD = _RECORD.size
-
 
 @final
 @attrs.frozen

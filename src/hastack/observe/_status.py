@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
+from hastack._core._whole_file import replace
+
 from . import _threads
 from ._account import Account
 from .metrics import Ticker
@@ -56,9 +58,7 @@ class StatusFile:
         }
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".new")
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-            temporary.replace(path)
+            replace(path, json.dumps(content).encode(), durable=False)
         except OSError as error:
             if not self._failed:
                 _threads.log.warning("accounts cannot be written to %s: %s", path, error)

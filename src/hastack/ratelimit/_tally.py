@@ -54,10 +54,13 @@ class _Counting:
         tally: What is stepped.
     """
 
-    __slots__ = ("_core", "_take_or_wait", "_tally")
+    __slots__ = ("_core", "_take_or_wait", "_tally", "leave")
 
     def __init__(self, core: Any, tally: Tally) -> None:
+        # What each call of a limiter reads has a place or a property here: a look-up that fails
+        # first, and only then goes on to the core, costs several times as much.
         self._put("_core", core)
+        self._put("leave", getattr(core, "leave", None))
         self._put("_tally", tally)
         self._put("_take_or_wait", core.take_or_wait)
 
@@ -69,6 +72,11 @@ class _Counting:
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._core, name, value)
+
+    @property
+    def waiting(self) -> Any:
+        """Whether anybody waits, as the core knows it."""
+        return self._core.waiting
 
     def take_or_wait(self, key: Any, cost: Any, now: float) -> float:
         """`WaitedOn.take_or_wait`, counted: whoever waited has its turn."""
@@ -122,11 +130,16 @@ class _CountingAll(_Counting):
 class _CountingPlaces(_Counting):
     """In front of the core of an `AdaptiveLimit`."""
 
-    __slots__ = ()
+    __slots__ = ("_admit", "controller")
+
+    def __init__(self, core: Any, tally: Tally) -> None:
+        super().__init__(core, tally)
+        self._put("_admit", core.admit)
+        self._put("controller", core.controller)
 
     def admit(self) -> bool:
         """`AdaptiveCore.admit`, counted."""
-        admitted: bool = self._core.admit()
+        admitted: bool = self._admit()
         if admitted:
             self._tally.step()
         return admitted

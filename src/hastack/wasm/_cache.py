@@ -23,9 +23,9 @@ import attrs
 
 from hastack._core._errors import InvalidArgument
 from hastack._core._extras import require
+from hastack._core._whole_file import replace
 
 from ._engine import engine
-from ._floors import replace
 from ._reader import Export, Facts, Import
 from ._sizes import size
 

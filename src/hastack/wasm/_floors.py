@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from hastack._core._errors import NotTrusted
+from hastack._core._whole_file import replace
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
-__all__ = ("Floors", "replace")
-
-
-def replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Put ``data`` at ``path`` as a whole: a process killed at any point leaves the old or the new."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+__all__ = ("Floors",)
 
 
 @final

@@ -15,9 +15,9 @@ import attrs
 from hastack._core import _validate
 from hastack._core._errors import ClosedError, InvalidArgument, WasmError
 from hastack._core._fork import renew_in_child
+from hastack._core._whole_file import replace
 
 from . import _events
-from ._floors import replace
 from ._offer import Offer
 from ._plugin import Plugin, load
 from ._rollout import BAD, GOOD, Plan, Rollout

@@ -11,6 +11,9 @@ struct tcp_congestion_ops {
 	char name[16];
 } __attribute__((preserve_access_index));
 
+#ifndef NAME
+#define NAME "hastack_steady"
+#endif
 #ifndef WINDOW
 #define WINDOW 10
 #endif
@@ -31,7 +34,7 @@ SEC(TABLE) struct tcp_congestion_ops steady = {
 	.undo_cwnd = (void *)steady_undo,
 #endif
 	.cong_avoid = (void *)steady_avoid,
-	.name = "hastack_steady",
+	.name = NAME,
 };
 
 char LICENSE[] SEC("license") = "GPL";

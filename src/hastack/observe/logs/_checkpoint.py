@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
+
+from hastack._core._whole_file import replace
 
 from ._follow_plan import Identity
 
@@ -87,12 +88,7 @@ class Checkpoint:
         text = json.dumps({"version": _VERSION, "paths": content}).encode()
         if text == self._last:
             return
-        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
-        with beside.open("wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # or a crash of the machine may leave an empty file
-        beside.replace(self._path)
+        replace(self._path, text)
         self._last = text
 
 

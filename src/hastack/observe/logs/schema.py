@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -22,7 +19,7 @@ import attrs
 
 from hastack._core import _validate
 from hastack._core._errors import InvalidArgument
-from hastack._core._fork import renew_in_child
+from hastack._core._whole_file import replace
 
 from ._convert import Converter, Outcome
 from ._export_arrow import arrow_schema
@@ -30,6 +27,7 @@ from ._export_columns import Column, columns_of, row_of
 from ._export_json import json_schema
 from ._export_sql import NAME_BYTES, clickhouse, postgresql
 from ._sample import Reservoir
+from ._schema_cache import SchemaCache
 from ._schema_diff import FieldChange, SchemaDiff, compare
 from ._schema_fields import Count, SchemaField, fields_of, writes_numbers
 from ._value_types import COLUMN_TYPES, TYPES
@@ -451,19 +449,8 @@ class Schemas(Mapping[str, Schema]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file that `load` reads: whole, or not at all."""
-        target = FilePath(path)
         data = {"hastack": "schemas", "schemas": [schema.to_data() for schema in self.values()]}
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(data, file, indent=1)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            FilePath(temporary).replace(target)
-        except BaseException:
-            FilePath(temporary).unlink(missing_ok=True)
-            raise
+        replace(FilePath(path), json.dumps(data, indent=1).encode() + b"\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Schemas:
@@ -491,53 +478,6 @@ def by_format(batch: BatchLike) -> dict[str, tuple[FormatLike, list[Record]]]:
             add = groups.setdefault(form.name, (form, []))[1].append
         add(record)
     return groups
-
-
-@final
-class SchemaCache:
-    """Schemas by the fingerprint of their format; the one unused for longest makes room.
-
-    Args:
-        capacity: How many are kept.
-
-    Raises:
-        InvalidArgument: ``capacity`` is below 1.
-
-    Example:
-        >>> from hastack.observe import logs
-        >>> cache = logs.SchemaCache(capacity=2)
-        >>> first = logs.infer({"app": [{"port": 80}]}, cache=cache)
-        >>> logs.infer({"app": [{"port": "http"}]}, cache=cache)["app"] is first["app"]
-        True
-    """
-
-    def __init__(self, capacity: int = 256) -> None:
-        self._capacity = _validate.integer("capacity", capacity)
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Schema] = OrderedDict()
-        renew_in_child(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> Schema | None:
-        """The schema for a fingerprint."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-            return found
-
-    def put(self, schema: Schema) -> None:
-        """Keep a schema, in place of an earlier one."""
-        with self._lock:
-            self._kept[schema.fingerprint] = schema
-            self._kept.move_to_end(schema.fingerprint)
-            if len(self._kept) > self._capacity:
-                self._kept.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._kept)
 
 
 def infer(

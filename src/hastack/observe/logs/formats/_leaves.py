@@ -111,9 +111,6 @@ def word(nil: str | None = "-", expected: str = "a word") -> c.Parser:
     return leaf("[^ ]++", expected=expected, nil=nil)
 
 
-HOST = r"[A-Za-z0-9_.%-]*+(?::++[A-Za-z0-9_.%-]++)*+:?+"
-"""A name or an address, IPv6 too; may be empty, may end in a colon (``fe80::``)."""
-
 host = leaf(r"(?!- )[A-Za-z0-9_.:%-]++", expected="a host")
 """A host name or an address."""
 

@@ -1,0 +1,1 @@
+"""What ``hastack top`` is made of."""
