@@ -79,7 +79,7 @@ venv:
 	@$(BOOTSTRAP) --extras all --groups dev
 
 debian:
-	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,etcd-client,prometheus,clang,lld,wabt,libbpf-dev,iproute2,postgresql,chromium
+	@$(PYTHON) scripts/bootstrap.py --debian nginx,etcd-server,etcd-client,prometheus,clang,lld,wabt,libbpf-dev,iproute2,postgresql,chromium,curl
 
 clean: ## remove everything the targets made
 	rm -rf .venv* build dist docs/_build .coverage* .hypothesis .mypy_cache .pytest_cache \

@@ -39,5 +39,4 @@ nitpick_ignore_regex = [
 
 # A package shows names of its modules as its own, `Store` for example: of several pages with one
 # name the first will do.
-# A group of the navigation may be empty in a checkout that lacks its pages.
-suppress_warnings = ["ref.python", "toc.glob"]
+suppress_warnings = ["ref.python"]

@@ -32,6 +32,7 @@ PROVIDES = {
     "wabt": ("wat2wasm", "/usr/bin/wat2wasm"),
     "libbpf-dev": ("/usr/include/bpf/bpf_helpers.h",),
     "iproute2": ("ip", "/usr/sbin/ip"),
+    "curl": ("curl", "/usr/bin/curl"),
     "postgresql": ("initdb", *(f"/usr/lib/postgresql/{n}/bin/initdb" for n in range(13, 20))),
     "chromium": ("chromium", "/usr/bin/chromium"),
     "gcc": ("gcc", "/usr/bin/gcc"),

@@ -164,6 +164,8 @@ def follow(
     for old, new in renamed.items():
         page = re.sub(rf"\b{old}\b", new, page)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    # What pip has to say of its own version, or of the machine's index, is not the page's.
+    environment |= {"PIP_QUIET": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     if installed:
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     shell = Shell(folder, environment)

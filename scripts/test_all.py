@@ -75,7 +75,7 @@ def main() -> None:
     need_debian(
         [
             *("nginx", "gcc", "etcd-server", "etcd-client", "prometheus", "clang", "lld", "wabt"),
-            *("libbpf-dev", "iproute2", "postgresql", "chromium"),
+            *("libbpf-dev", "iproute2", "postgresql", "chromium", "curl"),
         ]
     )
     pythons = interpreters()

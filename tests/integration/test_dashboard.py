@@ -183,7 +183,8 @@ def test_a_bad_option_is_named(options, parameter):
 
 
 def test_hosts_methods_and_paths():
-    with Dashboard(TokenBucket("1/s"), period=60.0) as app, served(app) as port:
+    bucket = TokenBucket("1/s")
+    with Dashboard(bucket, period=60.0) as app, served(app) as port:
         status, fields, page = ask(port, "/")
         assert status == 200
         policy = fields["content-security-policy"]

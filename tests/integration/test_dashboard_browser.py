@@ -140,7 +140,8 @@ def test_an_update_arrives_by_itself_and_pausing_holds_it(page):
 
 
 def test_light_dark_and_the_choice_between_them(page):
-    with Dashboard(TokenBucket("1/s", name="themed"), period=0.05) as app, shown(page, app):
+    bucket = TokenBucket("1/s", name="themed")
+    with Dashboard(bucket, period=0.05) as app, shown(page, app):
         assert min(color(page)) > 200
         page.prefer("dark")
         assert max(color(page)) < 60
@@ -239,7 +240,8 @@ def test_acting_takes_the_token_and_says_what_went_wrong(page):
 
 
 def test_a_reader_is_asked_for_the_token(page):
-    app = Dashboard(TokenBucket("1/s", name="hidden one"), token=TOKEN, period=0.05)
+    bucket = TokenBucket("1/s", name="hidden one")  # held here: a dashboard holds nothing
+    app = Dashboard(bucket, token=TOKEN, period=0.05)
     with app, shown(page, app):
         assert page.run("document.querySelector('#ask').open")
         assert "hidden one" not in page.run("document.body.textContent")

@@ -42,7 +42,8 @@ class BucketServer:
         allowed = self.level >= 1.0
         if allowed:
             self.level -= 1.0
-        wait = max(0.0, 1.0 - self.level) / rate
+        # With everything used that is left, the next token comes then: what an honest t says.
+        wait = (1.0 - self.level % 1.0) / rate
         return allowed, Said("p", "", int(self.level), float(max(1, math.ceil(wait))), self.window)
 
 

@@ -7,6 +7,7 @@ a JSON text with a NUL behind it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import json
 import os
@@ -32,6 +33,10 @@ def _high(descriptor: int) -> int:
     high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
     os.close(descriptor)
     return high
+
+
+class Refused(Exception):
+    """The browser did not do what it was told."""
 
 
 class Browser:
@@ -98,7 +103,8 @@ class Browser:
         while True:
             answer = self._read(end)
             if answer.get("id") == number:
-                assert "error" not in answer, (method, answer["error"])
+                if "error" in answer:
+                    raise Refused(f"{method}: {answer['error']}")
                 found: dict[str, Any] = answer["result"]
                 return found
             self._heard(answer)
@@ -147,8 +153,10 @@ class Browser:
         """Wait until an expression is true."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            if self.run(f"!!({script})"):  # an element would come over as an empty object
-                return
+            # Between two pages there is nobody to ask.
+            with contextlib.suppress(Refused):
+                if self.run(f"!!({script})"):  # an element would come over as an empty object
+                    return
             time.sleep(0.05)
         raise AssertionError(f"{script} never came true; {self.messages}")
 

@@ -297,3 +297,15 @@ def test_where_the_entry_is(clock):
         into=Whole, env=None, override={"hastack": {"ratelimit": {"api": {"rate": 7}}}}
     )
     assert ratelimit.live(whole, "api", clock=clock).peek().remaining == 7
+
+
+def test_a_budget_changes_by_halves():
+    budget = ratelimit.RetryBudget(0.5, min_per_second=1.0)
+    budget.update(ratio=1.0)
+    assert budget.remaining == 10
+    budget.update(min_per_second=2.0)
+    assert budget.remaining == 20
+    budget.count_call()
+    assert budget.remaining == 21
+    with pytest.raises(InvalidArgument, match="ratio"):
+        budget.update(ratio=2.0)

@@ -8,11 +8,12 @@ import pytest
 
 from hastack import context, events, ratelimit
 from hastack.errors import DeadlineExceeded, InvalidArgument, RateLimited
-from hastack.ratelimit._server_book import ServerBook
+from hastack.ratelimit._server_book import Mark, ServerBook
 from hastack.ratelimit._server_fields import Said, read_limits
 from hastack.testing import ManualClock
 
 NOW = 1_700_000_000.0
+START = Mark(0, 0)
 
 
 def read(**headers):
@@ -87,7 +88,7 @@ def test_every_policy_of_a_key_counts_and_the_others_are_charged():
     book = ServerBook(10)
     assert book.send("k", 0.0) == 0.0
     said = [Said("a", "", 5, 10.0, None), Said("b", "", 2, 60.0, None)]
-    book.answered("k", 0, 0.0, said, None)
+    book.answered("k", START, 0.0, said, None)
     assert book.send("k", 1.0) == 0.0
     answer(book, policy="a", remaining=4, reset=9.0, now=1.0)  # says nothing of b
     assert book.send("k", 2.0) == 0.0
@@ -99,19 +100,32 @@ def test_a_late_word_is_only_believed_when_it_is_bad():
     book = ServerBook(10)
     for _ in range(3):
         book.send("k", 0.0)
-    answer(book, remaining=1, reset=10.0, now=0.0, mark=0)
-    answer(book, remaining=9, reset=10.0, now=0.0, mark=0)  # asked before, heard after
+    answer(book, remaining=1, reset=10.0, now=0.0, mark=START)
+    answer(book, remaining=9, reset=10.0, now=0.0, mark=START)  # asked before, heard after
     assert book.wait_of("k", 0.0) == 10.0
-    answer(book, remaining=0, reset=None, now=0.0, mark=0, window=20.0)
+    answer(book, remaining=0, reset=None, now=0.0, mark=START, window=20.0)
     assert book.wait_of("k", 0.0) == 20.0
+
+
+def test_a_late_word_knows_nothing_of_an_answer_that_was_lost():
+    book = ServerBook(10)
+    book.send("k", 0.0)
+    answer(book, remaining=3, reset=10.0, now=0.0)  # of four
+    first = book.heard("k")
+    for _ in range(3):
+        assert book.send("k", 0.0) == 0.0
+    book.answered("k", first, 0.0, [], None)
+    book.answered("k", first, 0.0, [], None)  # the last of the three
+    answer(book, remaining=1, reset=10.0, now=0.0, mark=first)  # the one before
+    assert book.wait_of("k", 0.0) == 10.0
 
 
 def test_the_first_word_of_the_next_window_counts():
     book = ServerBook(10)
     for _ in range(3):
         book.send("k", 0.0)
-    answer(book, remaining=0, reset=1.0, now=0.0, window=10.0, mark=0)
-    answer(book, remaining=8, reset=10.0, now=0.9, window=10.0, mark=0)
+    answer(book, remaining=0, reset=1.0, now=0.0, window=10.0, mark=START)
+    answer(book, remaining=8, reset=10.0, now=0.9, window=10.0, mark=START)
     assert book.wait_of("k", 0.9) == 0.0
 
 
@@ -143,10 +157,10 @@ def test_a_late_word_ends_an_open_question():
     book = ServerBook(10)
     book.send("k", 0.0)
     book.send("k", 0.0)
-    answer(book, remaining=0, reset=5.0, now=0.0, mark=0)
+    answer(book, remaining=0, reset=5.0, now=0.0, mark=START)
     book.unsent("k")
     book.send("k", 5.0)
-    answer(book, remaining=2, reset=4.0, now=5.0, mark=0)
+    answer(book, remaining=2, reset=4.0, now=5.0, mark=START)
     assert book.wait_of("k", 5.0) == 0.0
     book.send("k", 5.0)
     assert book.wait_of("k", 5.0) == 4.0
@@ -155,7 +169,7 @@ def test_a_late_word_ends_an_open_question():
 def test_retry_after_shuts_everything():
     book = ServerBook(10)
     book.send("k", 0.0)
-    book.answered("k", 0, 0.0, [Said("p", "", 9, 1.0, None)], 30.0)
+    book.answered("k", START, 0.0, [Said("p", "", 9, 1.0, None)], 30.0)
     assert book.wait_of("k", 10.0) == 20.0
 
 
@@ -197,10 +211,10 @@ def test_accounts_are_bounded():
     for key in "abcd":
         assert book.send(key, 0.0) == 0.0
     assert set(book.accounts) == {"b", "c", "d"}  # all have requests under way
-    book.answered("a", 0, 0.0, [], None)
+    book.answered("a", START, 0.0, [], None)
     book.unsent("a")
-    assert book.heard("a") == 0
-    book.answered("c", 0, 0.0, [Said("p", "", 0, 9.0, None)], None)
+    assert book.heard("a") == START
+    book.answered("c", START, 0.0, [Said("p", "", 0, 9.0, None)], None)
     book.send("e", 0.0)
     assert set(book.accounts) == {"b", "d", "e"}  # nothing is under way for c, if not idle
     book.unsent("d")
@@ -216,8 +230,8 @@ def test_a_shut_account_is_not_idle():
     book = ServerBook(2)
     for key in "ab":
         book.send(key, 0.0)
-    book.answered("a", 0, 0.0, [], 50.0)
-    book.answered("b", 0, 0.0, [Said("p", "", 1, 5.0, None)], None)
+    book.answered("a", START, 0.0, [], 50.0)
+    book.answered("b", START, 0.0, [Said("p", "", 1, 5.0, None)], None)
     book.send("c", 10.0)
     assert set(book.accounts) == {"a", "c"}
 

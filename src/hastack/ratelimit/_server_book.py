@@ -10,7 +10,7 @@ it is; from any other, only bad news counts.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +22,18 @@ UNKNOWN_RESET: Final = 1.0
 
 _MOST_POLICIES: Final = 32
 _LOOK_AT_MOST: Final = 64
+
+
+class Mark(NamedTuple):
+    """What had been heard of one key when a request was sent.
+
+    Attributes:
+        heard: Answers, lost ones included.
+        lost: Those among them that said nothing of some quota.
+    """
+
+    heard: int
+    lost: int
 
 
 @final
@@ -47,8 +59,8 @@ class _Policy:
         if self.until == inf and self.least < 1.0:
             self.until = now + (self.window or UNKNOWN_RESET)
 
-    def learn(self, said: Said, now: float, *, newest: bool) -> None:
-        """Take one answer's word."""
+    def learn(self, said: Said, now: float, *, newest: bool, lost: int) -> None:
+        """Take one answer's word, which knows nothing of what was ``lost`` since it was asked."""
         self.window = said.window or self.window
         self.roll(now)
         reset = said.reset
@@ -56,9 +68,9 @@ class _Policy:
         # Much later than what was known: the first word of the next window.
         later = self.window is not None and until - self.until > self.window / 2
         if newest or later or self.least == inf:
-            self.least, self.until = float(said.remaining), until
+            self.least, self.until = float(said.remaining - lost), until
         else:
-            self.least = min(self.least, float(said.remaining))
+            self.least = min(self.least, float(said.remaining - lost))
             self.until = until if self.until == inf else max(self.until, until)
 
 
@@ -66,12 +78,13 @@ class _Policy:
 class _Account:
     """All that is known of one key."""
 
-    __slots__ = ("heard", "policies", "shut_until", "under_way")
+    __slots__ = ("heard", "lost", "policies", "shut_until", "under_way")
 
     def __init__(self) -> None:
         self.policies: dict[tuple[str, str], _Policy] = {}
         self.under_way = 0
         self.heard = 0
+        self.lost = 0
         self.shut_until = -inf
 
     def idle(self, now: float) -> bool:
@@ -121,13 +134,13 @@ class ServerBook:
             account.under_way += 1
         return wait
 
-    def heard(self, key: Any) -> int:
+    def heard(self, key: Any) -> Mark:
         """What `answered` wants to know about the moment of sending."""
         account = self.accounts.get(key)
-        return 0 if account is None else account.heard
+        return Mark(0, 0) if account is None else Mark(account.heard, account.lost)
 
     def answered(
-        self, key: Any, mark: int, now: float, said: Iterable[Said], retry_after: float | None
+        self, key: Any, mark: Mark, now: float, said: Iterable[Said], retry_after: float | None
     ) -> None:
         """A request that was sent when `heard` was ``mark`` has its answer.
 
@@ -142,13 +155,15 @@ class ServerBook:
         if account is None:
             return
         account.under_way = max(0, account.under_way - 1)
-        newest = account.heard == mark
+        newest = account.heard == mark.heard
+        lost = max(0, account.lost - mark.lost)
         account.heard += 1
         silent = dict(account.policies)
         for each in said:
             policy = self._policy(account, (each.policy, each.partition))
-            policy.learn(each, now, newest=newest)
+            policy.learn(each, now, newest=newest, lost=lost)
             silent.pop((each.policy, each.partition), None)
+        account.lost += bool(silent)
         for policy in silent.values():
             policy.spend(now)
         if retry_after is not None:
@@ -201,7 +216,7 @@ class ServerBook:
         wait = self.wait_of(key, now)
         return 0.0 if wait == inf else wait
 
-    def mark(self, key: Any, cost: float, now: float) -> int:
+    def mark(self, key: Any, cost: float, now: float) -> Mark:
         """`heard`."""
         return self.heard(key)
 

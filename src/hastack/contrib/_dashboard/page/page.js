@@ -399,7 +399,7 @@
     }
     if (guards.length) out.push(["Allowed", rate(sum(guards, (r) => r.allowed_rate)), plural(guards.length, "limit"), "/s"]);
     if (guards.length || shot.breakers.length) out.push(["Refused", rate(refused), `${number([...total.values()].reduce((a, b) => a + b, 0))} in all`, "/s"]);
-    if (shot.breakers.length) out.push(["Breakers", open ? ["bad", `${open} not closed`] : ["good", "all closed"], plural(shot.breakers.length, "breaker")]);
+    if (shot.breakers.length) out.push(["Breakers", open ? ["bad", `${open} open`] : ["good", "all closed"], plural(shot.breakers.length, "breaker")]);
     if (slowest) out.push(["Slowest latency", seconds(slowest.latency), slowest.name]);
     if (shot.services.length) out.push(["Instances", number(sum(shot.services, (s) => s.instances.length + s.hidden)), plural(shot.services.length, "service")]);
     if (shot.exporters.length) out.push(["Exported", number(sum(shot.exporters, (r) => r.sent)), lost ? `${number(lost)} dropped` : "nothing dropped"]);
