@@ -12,10 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-# grpc ships no types, and an interceptor must derive from its base class.
+# These must derive from a class of a package that ships no types (grpc, Django, requests), or whose
+# types would be asked of everybody who checks hastack's (Starlette).
 DERIVED_FROM_UNTYPED = {
+    "hastack.contrib.django.RateLimitMiddleware",
     "hastack.contrib.grpc.ServerContext",
     "hastack.contrib.grpc_aio.ServerContext",
+    "hastack.contrib.requests.GuardedAdapter",
+    "hastack.contrib.starlette.LimitRefused",
 }
 
 

@@ -94,7 +94,7 @@ class CallRules:
         if after is not None and after < 0.0:
             return False  # gRFC A6: the server does not want to see it again
         if after is not None:
-            error.retry_after = after  # where Retry looks
+            vars(error)["retry_after"] = after  # where Retry looks
         known = code()
         if known is grpc.StatusCode.UNAVAILABLE:
             return True

@@ -29,7 +29,7 @@ class Unusable(HastackError, ValueError):
 class _Stay(HTTPRedirectHandler):
     """Follows no redirect: the token is for this address only."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
