@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from doctest import ELLIPSIS
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ def _hold_coverage_over_forks() -> None:
             before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
         )
 
+
+# What other tests left behind is not for a forked child to collect: objects of gRPC crash there.
+os.register_at_fork(after_in_child=gc.freeze)
 
 _held: object = None
 _hold_coverage_over_forks()  # except in a worker, coverage has begun by now
