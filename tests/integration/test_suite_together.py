@@ -119,6 +119,8 @@ def test_importing_everything_in_any_order_touches_nothing_of_the_process(seed):
     chance.shuffle(foreign)
     before, after, last = run(foreign, ours)
     for now in (after, last):
+        # aiohttp adds a filter for a warning of its own.
+        now["warnings"] = [each for each in now["warnings"] if "'aiohttp." not in each]
         assert now == before
 
 
