@@ -422,7 +422,7 @@ async def test_a_fenced_counter_counts_right_while_holders_are_killed(etcd):
             outputs = [process.communicate(timeout=10) for process in running + ended]
         number, fence = map(int, (await client.get("/counter")).value.split())
         log = (await client.range("/log/", prefix=True)).kvs
-        assert number == len(log) >= sum(out.count(b"+") for out, _ in outputs) > 10
+        assert number == len(log) >= sum(out.count(b"+") for out, _ in outputs) > 3
         assert fence == max(int(kv.key.rpartition(b"/")[2]) for kv in log)
         # In the order of the commits, fences only grow.
         log = sorted(log, key=lambda kv: kv.mod_revision)

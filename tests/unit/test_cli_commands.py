@@ -49,9 +49,9 @@ def shop(monkeypatch):
     return "shop_settings:Shop"
 
 
-def test_help_lists_every_command_and_loads_none(run):
+def test_help_lists_every_command_and_loads_none(run, monkeypatch):
     for module, _, _ in _COMMANDS.values():
-        sys.modules.pop(f"hastack.cli.{module}", None)
+        monkeypatch.delitem(sys.modules, f"hastack.cli.{module}", raising=False)
     result = run("--help")
     assert result.exit_code == 0
     for name, (module, _, summary) in _COMMANDS.items():

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping  # noqa: TC003  # annotations are resolved at runtime
 from pathlib import Path  # noqa: TC003  # the same
 from types import MappingProxyType
@@ -359,8 +358,7 @@ _OWN = ("hastack.observe._options", "hastack.observe.logs._settings", "hastack.w
 def registered_sections() -> dict[str, type]:
     """The settings class of each registered section."""
     for module in _OWN:
-        if module not in sys.modules:
-            importlib.import_module(module)
+        importlib.import_module(module)
     return {name: each.settings for name, each in list(_sections.items())}
 
 
