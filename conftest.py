@@ -45,6 +45,9 @@ _hold_coverage_over_forks()  # except in a worker, coverage has begun by now
 def pytest_sessionstart() -> None:
     """Nothing imports hastack before: coverage looks for sources, and forgets what that loaded."""
     _hold_coverage_over_forks()
+    # A module with examples must not be loaded a second time by whoever collects them.
+    import hastack.observe.logs.formats._registry
+    import hastack.observe.logs.parser  # noqa: F401
 
 
 pytest_collect_file = Sybil(
